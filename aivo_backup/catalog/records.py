@@ -1,0 +1,212 @@
+"""What the catalog holds. Each record is one JSON object, written once.
+
+Times are UTC, sizes bytes, durations seconds. Words follow the field: a *run* succeeded, failed, is partial or was
+superseded; a *recovery point* is what a succeeded run leaves; a *restore* has a purpose (test, recovery, drill).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import ClassVar
+
+from aivo_backup.policy.environment import BackupKind, Component
+
+Fact = str | int | float | bool
+
+
+class RunStatus(StrEnum):
+    """How a backup run ended. ``SUPERSEDED``: another run held the lease; neither success nor failure."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    PARTIAL = "partial"
+    SUPERSEDED = "superseded"
+
+
+class Purpose(StrEnum):
+    """Why data was restored."""
+
+    TEST = "test"
+    RECOVERY = "recovery"
+    DRILL = "drill"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Artefact:
+    """One stored object of a recovery point. ``version_id`` is empty where the storage keeps no versions."""
+
+    location: str
+    key: str
+    version_id: str = ""
+    size_bytes: int
+    checksum: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackupRun:
+    """One attempt to back up one component."""
+
+    record_type: ClassVar[str] = "backup-run"
+
+    id: str
+    component: Component
+    kind: BackupKind
+    job: str
+    started: datetime
+    finished: datetime
+    status: RunStatus
+    recovery_point: str | None = None
+    bytes_transferred: int = 0
+    error: str = ""
+    late: bool = False
+    version: str
+
+    @property
+    def moment(self) -> datetime:
+        """The time that the record is filed under."""
+        return self.started
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecoveryPoint:
+    """Something that can be restored.
+
+    Attributes:
+        id: the store's own name: pgBackRest label, ``YYYYMMDD_HHMMSS`` of a manifest, snapshot name.
+        recoverable_at: the newest moment that this point alone brings back.
+        run_id: the run that left it; empty for a point that registration found without one.
+        inventory: the object that lists all others of this point, or the point's own metadata object.
+        facts: what the run counted and a restore test must find again (for example ``documents.packages``).
+        depends_on: points without which this one cannot be restored.
+    """
+
+    record_type: ClassVar[str] = "recovery-point"
+
+    id: str
+    component: Component
+    kind: BackupKind
+    run_id: str
+    started: datetime
+    recoverable_at: datetime
+    size_bytes: int
+    inventory: Artefact | None = None
+    facts: Mapping[str, Fact] = field(default_factory=dict[str, Fact])
+    depends_on: tuple[str, ...] = ()
+    late: bool = False
+
+    @property
+    def moment(self) -> datetime:
+        """The time that the record is filed under."""
+        return self.recoverable_at
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """One timed part of a restore."""
+
+    name: str
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One thing that was looked at in restored data. ``detail`` names what was found, by name when it is wrong."""
+
+    name: str
+    passed: bool
+    detail: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Restore:
+    """One restore: a daily test, an operator's recovery, or a drill.
+
+    Attributes:
+        recovery_point: the id of the point that was restored.
+        target_time: the moment that was asked for; the loss is counted up to it.
+        newest_heartbeat: the newest heartbeat found in the restored data.
+        loss_seconds: ``target_time - newest_heartbeat``; None when no heartbeat was found.
+        error: the one line of what stopped it; empty when it ran to its end.
+    """
+
+    record_type: ClassVar[str] = "restore"
+
+    id: str
+    component: Component
+    purpose: Purpose
+    recovery_point: str
+    started: datetime
+    finished: datetime
+    target_time: datetime
+    newest_heartbeat: datetime | None = None
+    loss_seconds: float | None = None
+    phases: tuple[Phase, ...] = ()
+    checks: tuple[Check, ...] = ()
+    error: str = ""
+    late: bool = False
+
+    @property
+    def moment(self) -> datetime:
+        """The time that the record is filed under."""
+        return self.started
+
+    @property
+    def passed(self) -> bool:
+        """True only when it ran to its end, looked at something, and every check passed."""
+        return not self.error and bool(self.checks) and all(check.passed for check in self.checks)
+
+    @property
+    def seconds(self) -> float:
+        """How long the restore took: the sum of its phases."""
+        return sum(phase.seconds for phase in self.phases)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Registration:
+    """One reconciliation of the catalog with what the stores really hold.
+
+    Attributes:
+        found: points that the store holds; ``recorded`` those of them that the catalog lacked and now has.
+        missing: points that the catalog holds as kept and the store no longer has.
+    """
+
+    record_type: ClassVar[str] = "registration"
+
+    id: str
+    component: Component
+    scheduled_for: datetime
+    finished: datetime
+    repaired: bool
+    found: tuple[str, ...]
+    recorded: tuple[str, ...]
+    missing: tuple[str, ...]
+    late: bool = False
+
+    @property
+    def moment(self) -> datetime:
+        """The time that the record is filed under."""
+        return self.scheduled_for
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """One compliance report and where its files are."""
+
+    record_type: ClassVar[str] = "report"
+
+    id: str
+    period_start: datetime
+    period_end: datetime
+    generated: datetime
+    files: tuple[Artefact, ...]
+    objectives_met: bool
+    late: bool = False
+
+    @property
+    def moment(self) -> datetime:
+        """The time that the record is filed under."""
+        return self.generated
+
+
+Record = BackupRun | RecoveryPoint | Restore | Registration | Report

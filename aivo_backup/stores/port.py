@@ -1,0 +1,132 @@
+"""What a store must be able to do, so that one use case serves all three.
+
+Restores by an operator are not in the port: what can be asked for (a time, an index, a key) differs by store.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+from aivo_backup.catalog.records import Artefact, Check, Fact, Phase, RecoveryPoint
+from aivo_backup.policy.environment import BackupKind, Component
+
+Clock = Callable[[], datetime]
+"""Answers the present moment in UTC."""
+
+Progress = Callable[[str], None]
+"""Takes one line of progress."""
+
+
+def silent(_line: str) -> None:
+    """A :data:`Progress` that shows nothing."""
+
+
+class Stopwatch:
+    """Times the phases of a restore with the monotonic clock; a phase that raises is kept too."""
+
+    def __init__(self) -> None:
+        self._phases: list[Phase] = []
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Times the block under ``name``."""
+        begun = time.monotonic()
+        try:
+            yield
+        finally:
+            self._phases.append(Phase(name=name, seconds=round(time.monotonic() - begun, 3)))
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        """What was timed so far, in order."""
+        return tuple(self._phases)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TakenBackup:
+    """What a run that succeeded left in the store.
+
+    Attributes:
+        point: the store's own name for it.
+        recoverable_at: the newest moment that it alone brings back, UTC.
+        size_bytes: size of the data that the point stands for.
+        bytes_transferred: what this run moved.
+    """
+
+    point: str
+    recoverable_at: datetime
+    size_bytes: int
+    bytes_transferred: int
+    inventory: Artefact | None = None
+    facts: Mapping[str, Fact] = field(default_factory=dict[str, Fact])
+    depends_on: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldPoint:
+    """A restorable point as the store itself tells it, for reconciliation with the catalog."""
+
+    point: str
+    kind: BackupKind
+    started: datetime
+    recoverable_at: datetime
+    size_bytes: int
+    inventory: Artefact | None = None
+    facts: Mapping[str, Fact] = field(default_factory=dict[str, Fact])
+    depends_on: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class TestedRestore:
+    """What a restore test found. ``newest_heartbeat`` is None when the restored data holds none."""
+
+    checks: tuple[Check, ...]
+    newest_heartbeat: datetime | None
+
+
+class Store(Protocol):
+    """A store that can be backed up, listed and restore-tested.
+
+    Every method raises :class:`~aivo_backup.errors.UnreachableError` when the store or AWS does not answer, and
+    other :class:`~aivo_backup.errors.BackupError` as said.
+    """
+
+    @property
+    def component(self) -> Component:
+        """Which store it is."""
+        ...
+
+    def backup(self, kind: BackupKind, *, now: datetime, progress: Progress) -> TakenBackup:
+        """Takes one backup. ``now`` names the point where the store lets us name it.
+
+        Raises:
+            RefusedError: a guard stopped it (for example a source that shrank too much).
+            BackupError: it failed; nothing that it left counts as a point.
+        """
+        ...
+
+    def held_points(self) -> tuple[HeldPoint, ...]:
+        """Every point that the store really holds, oldest first."""
+        ...
+
+    def restore_test(
+        self, point: RecoveryPoint, *, scratch: Path, now: datetime, stopwatch: Stopwatch, progress: Progress
+    ) -> TestedRestore:
+        """Restores ``point`` into isolation for real, looks at it, and removes what it restored.
+
+        PostgreSQL replays WAL past the point up to the newest that the repository holds.
+
+        Args:
+            point: what the catalog says; its facts are what must be found again.
+            scratch: an empty folder for restored data; the caller removes it.
+            now: start of the test, UTC; chooses the rotating share.
+            stopwatch: takes one phase per step.
+
+        Raises:
+            VerificationError: the restore itself failed on the point's data; the message names the file.
+        """
+        ...
