@@ -177,7 +177,6 @@ class Registration:
     component: Component
     scheduled_for: datetime
     finished: datetime
-    repaired: bool
     found: tuple[str, ...]
     recorded: tuple[str, ...]
     missing: tuple[str, ...]

@@ -118,14 +118,19 @@ def _decode_dataclass(kind: type[object], data: object, path: str) -> object:
 
 
 def _decode_scalar(kind: Any, data: object, path: str) -> object:
-    if kind is datetime or (isinstance(kind, type) and issubclass(kind, StrEnum)):
+    if kind is datetime:
         if not isinstance(data, str):
-            raise _mistyped(path, "a string", data)
+            raise _mistyped(path, "a time", data)
         try:
-            return parse_time(data) if kind is datetime else kind(data)
+            return parse_time(data)
         except ValueError as error:
-            allowed = "" if kind is datetime else f"one of {', '.join(member.value for member in kind)}"
-            raise ConfigurationError(f"{path}: {error}", mend=allowed) from error
+            raise ConfigurationError(f"{path}: {error}", mend="write it as 2026-01-31T12:00:00Z") from error
+    if isinstance(kind, type) and issubclass(kind, StrEnum):
+        allowed = ", ".join(member.value for member in kind)
+        try:
+            return kind(data)
+        except ValueError as error:
+            raise ConfigurationError(f"{path} is {data!r}", mend=f"use one of {allowed}") from error
     if kind is float and isinstance(data, int) and not isinstance(data, bool):
         return float(data)
     if type(data) is not kind:

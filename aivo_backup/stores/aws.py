@@ -1,7 +1,7 @@
 """AWS clients, and the translation of AWS's errors into ours."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -46,7 +46,7 @@ CLIENT_CONFIG = Config(
 )
 
 
-class Missing(BackupError):
+class MissingError(BackupError):
     """AWS or an S3-compatible store says that the named thing does not exist."""
 
 
@@ -69,11 +69,11 @@ def s3_client(aws: boto3.Session) -> "S3Client":
 
 
 @contextmanager
-def translated(what: str) -> Iterator[None]:
+def translated(what: str) -> Generator[None]:
     """Turns botocore's exceptions into ours, saying what was being done.
 
     Raises:
-        AccessDeniedError, UnreachableError, Missing, ConfigurationError, BackupError
+        AccessDeniedError, UnreachableError, MissingError, ConfigurationError, BackupError
     """
     try:
         yield
@@ -85,7 +85,7 @@ def translated(what: str) -> Iterator[None]:
                 f"{what}: access denied ({message})", mend="check the credentials and the role's policy"
             ) from error
         if code in _MISSING:
-            raise Missing(f"{what}: {message}", mend="check the name, or provision the environment") from error
+            raise MissingError(f"{what}: {message}", mend="check the name, or provision the environment") from error
         if code in _UNAVAILABLE:
             raise UnreachableError(f"{what}: {code}", mend="try again; the service is failing") from error
         raise BackupError(f"{what}: {code}: {message}") from error

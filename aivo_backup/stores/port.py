@@ -4,7 +4,7 @@ Restores by an operator are not in the port: what can be asked for (a time, an i
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from aivo_backup.catalog.records import Artefact, Check, Fact, Phase, RecoveryPoint
+from aivo_backup.errors import BackupError
 from aivo_backup.policy.environment import BackupKind, Component
 
 Clock = Callable[[], datetime]
@@ -25,6 +26,10 @@ def silent(_line: str) -> None:
     """A :data:`Progress` that shows nothing."""
 
 
+class PartialBackupError(BackupError):
+    """The store kept something, but not all of it; it is never a recovery point."""
+
+
 class Stopwatch:
     """Times the phases of a restore with the monotonic clock; a phase that raises is kept too."""
 
@@ -32,7 +37,7 @@ class Stopwatch:
         self._phases: list[Phase] = []
 
     @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
+    def phase(self, name: str) -> Generator[None]:
         """Times the block under ``name``."""
         begun = time.monotonic()
         try:
@@ -105,6 +110,7 @@ class Store(Protocol):
 
         Raises:
             RefusedError: a guard stopped it (for example a source that shrank too much).
+            PartialBackupError: the store took some of it only.
             BackupError: it failed; nothing that it left counts as a point.
         """
         ...

@@ -1,0 +1,188 @@
+"""The catalog: JSON objects in the locked compliance bucket, one per record, written once.
+
+Keys are ``records/<type>/dt=<YYYY-MM-DD>/<id>.json``, so that Athena can query them as they are. A write carries
+``If-None-Match: *``. After a delete marker such a write would succeed a second time, so readers take the first
+version of a key when they audit (the bucket policy and the lock keep anyone from getting that far).
+"""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from botocore.exceptions import ClientError
+
+from aivo_backup.catalog.records import BackupRun, Record, RecoveryPoint, Registration, Report, Restore
+from aivo_backup.catalog.spool import Spool
+from aivo_backup.errors import BackupError, UnreachableError, UsageError
+from aivo_backup.policy.codec import from_json, to_json
+from aivo_backup.policy.environment import Component, EvidenceSettings
+from aivo_backup.stores.aws import translated
+
+if TYPE_CHECKING:
+    from types_boto3_s3.client import S3Client
+
+R = TypeVar("R", BackupRun, RecoveryPoint, Restore, Registration, Report)
+
+
+def record_key(record: Record) -> str:
+    """Where a record is filed."""
+    return f"records/{record.record_type}/dt={record.moment.astimezone(UTC):%Y-%m-%d}/{record.id}.json"
+
+
+class Catalog:
+    """Appends and reads records."""
+
+    def __init__(self, *, s3: "S3Client", evidence: EvidenceSettings, kms_key: str, spool: Spool) -> None:
+        self._s3 = s3
+        self._evidence = evidence
+        self._kms_key = kms_key
+        self._spool = spool
+
+    def append(self, record: Record) -> None:
+        """Files a record. Filing the same record twice is harmless; the first one stays.
+
+        Raises:
+            UnreachableError: the bucket does not answer or refuses; the record waits in the spool.
+            ConfigurationError: nor can the spool be written.
+        """
+        key, body = record_key(record), to_json(record)
+        try:
+            self._put(key, body)
+        except BackupError as error:
+            kept = self._spool.put(key, body)
+            raise UnreachableError(
+                f"the catalog did not take {key} ({error.what})",
+                mend=f"kept in {kept.name} of the spool; the next run delivers it",
+            ) from error
+
+    def deliver_spooled(self) -> int:
+        """Delivers what earlier runs had to keep, labelled late. Stops quietly at the first that still fails.
+
+        Returns:
+            how many were delivered.
+        """
+        delivered = 0
+        for file, key, body in self._spool.waiting():
+            try:
+                self._put(key, {**body, "late": True})
+            except BackupError:
+                break
+            file.unlink()
+            delivered += 1
+        return delivered
+
+    def write_object(self, key: str, body: bytes, content_type: str) -> str:
+        """Writes one locked object (a record, or a report's file) once.
+
+        Returns:
+            its version id; empty when the key already exists.
+
+        Raises:
+            UnreachableError, AccessDeniedError, Missing: as AWS answers.
+        """
+        with translated(f"s3://{self._evidence.bucket}/{key}"):
+            try:
+                answer = self._s3.put_object(
+                    Bucket=self._evidence.bucket,
+                    Key=key,
+                    Body=body,
+                    ContentType=content_type,
+                    IfNoneMatch="*",
+                    ChecksumAlgorithm="SHA256",
+                    ServerSideEncryption="aws:kms",
+                    SSEKMSKeyId=self._kms_key,
+                    ObjectLockMode=self._evidence.lock_mode.value,
+                    ObjectLockRetainUntilDate=datetime.now(UTC) + timedelta(days=self._evidence.lock_days),
+                )
+            except ClientError as error:
+                if error.response.get("Error", {}).get("Code") == "PreconditionFailed":
+                    return ""
+                raise
+        return answer.get("VersionId", "")
+
+    def _put(self, key: str, body: dict[str, Any]) -> None:
+        self.write_object(key, json.dumps(body, indent=1).encode(), "application/json")
+
+    def runs(
+        self, component: Component | None = None, *, since: datetime | None = None, until: datetime | None = None
+    ) -> list[BackupRun]:
+        """Backup runs in ``[since, until)``, oldest first."""
+        return [run for run in self._read(BackupRun, since, until) if component in (None, run.component)]
+
+    def points(
+        self, component: Component | None = None, *, since: datetime | None = None, until: datetime | None = None
+    ) -> list[RecoveryPoint]:
+        """Recovery points in ``[since, until)``, oldest first."""
+        return [point for point in self._read(RecoveryPoint, since, until) if component in (None, point.component)]
+
+    def point(self, component: Component, point_id: str) -> RecoveryPoint:
+        """The recovery point of that name.
+
+        Raises:
+            UsageError: there is none; the newest ones are named.
+        """
+        known = self.points(component)
+        for point in known:
+            if point.id == point_id:
+                return point
+        newest = ", ".join(point.id for point in known[-3:]) or "none yet"
+        raise UsageError(
+            f"{component} has no recovery point {point_id!r}",
+            mend=f"newest: {newest}; list all with `aivo-backup points {component}`",
+        )
+
+    def newest_point(self, component: Component) -> RecoveryPoint:
+        """The newest recovery point.
+
+        Raises:
+            UsageError: there is none.
+        """
+        known = self.points(component)
+        if not known:
+            raise UsageError(
+                f"{component} has no recovery point yet", mend=f"take one with `aivo-backup backup {component}`"
+            )
+        return known[-1]
+
+    def restores(
+        self, component: Component | None = None, *, since: datetime | None = None, until: datetime | None = None
+    ) -> list[Restore]:
+        """Restores of every purpose in ``[since, until)``, oldest first."""
+        return [restore for restore in self._read(Restore, since, until) if component in (None, restore.component)]
+
+    def registrations(
+        self, component: Component | None = None, *, since: datetime | None = None, until: datetime | None = None
+    ) -> list[Registration]:
+        """Reconciliations in ``[since, until)``, oldest first."""
+        return [entry for entry in self._read(Registration, since, until) if component in (None, entry.component)]
+
+    def reports(self, *, since: datetime | None = None, until: datetime | None = None) -> list[Report]:
+        """Reports in ``[since, until)``, oldest first."""
+        return list(self._read(Report, since, until))
+
+    def _read(self, kind: type[R], since: datetime | None, until: datetime | None) -> list[R]:
+        records: list[R] = []
+        for key in self._keys(kind.record_type, since, until):
+            with translated(f"s3://{self._evidence.bucket}/{key}"):
+                body = self._s3.get_object(Bucket=self._evidence.bucket, Key=key)["Body"].read()
+            record = from_json(kind, json.loads(body), where=key)
+            if (since is None or record.moment >= since) and (until is None or record.moment < until):
+                records.append(record)
+        records.sort(key=lambda record: (record.moment, record.id))
+        return records
+
+    def _keys(self, record_type: str, since: datetime | None, until: datetime | None) -> Iterator[str]:
+        prefix = f"records/{record_type}/"
+        start_after = f"{prefix}dt={since.astimezone(UTC):%Y-%m-%d}" if since else prefix
+        end = f"{prefix}dt={until.astimezone(UTC):%Y-%m-%d}/\x7f" if until else None
+        with translated(f"s3://{self._evidence.bucket}/{prefix}"):
+            pages = self._s3.get_paginator("list_objects_v2").paginate(
+                Bucket=self._evidence.bucket, Prefix=prefix, StartAfter=start_after
+            )
+            for page in pages:
+                for entry in page.get("Contents", []):
+                    key = entry.get("Key", "")
+                    if end is not None and key > end:
+                        return
+                    yield key

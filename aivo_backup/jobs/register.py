@@ -1,0 +1,64 @@
+"""Reconciles the catalog with what a store really holds: records unknown points, names missing ones."""
+
+from datetime import UTC, datetime
+
+from aivo_backup.catalog.catalog import Catalog
+from aivo_backup.catalog.records import RecoveryPoint, Registration
+from aivo_backup.stores.port import Clock, HeldPoint, Store
+
+
+def register(store: Store, *, scheduled_for: datetime, catalog: Catalog, clock: Clock) -> Registration:
+    """Compares, records what the catalog lacks, and files the outcome.
+
+    It is idempotent by ``scheduled_for``: a retry of the same schedule finds the first one's record.
+
+    A point counts as missing when the catalog holds it, the store does not, and it is not older than the oldest point
+    that the store still has (what is older was expired on purpose).
+
+    Raises:
+        UnreachableError: the store or the catalog does not answer.
+    """
+    registration_id = f"{store.component.value}-registration-{scheduled_for.astimezone(UTC):%Y%m%dT%H%M%SZ}"
+    for earlier in catalog.registrations(store.component, since=scheduled_for):
+        if earlier.id == registration_id:
+            return earlier
+    held = store.held_points()
+    recorded = catalog.points(store.component)
+    known = {point.id for point in recorded}
+    unknown = tuple(point for point in held if point.point not in known)
+    for point in unknown:
+        catalog.append(_as_record(store, point))
+    registration = Registration(
+        id=registration_id,
+        component=store.component,
+        scheduled_for=scheduled_for,
+        finished=clock(),
+        found=tuple(point.point for point in held),
+        recorded=tuple(point.point for point in unknown),
+        missing=_missing(recorded, held),
+    )
+    catalog.append(registration)
+    return registration
+
+
+def _missing(recorded: list[RecoveryPoint], held: tuple[HeldPoint, ...]) -> tuple[str, ...]:
+    there = {point.point for point in held}
+    if not held:
+        return tuple(point.id for point in recorded)
+    oldest = min(point.recoverable_at for point in held)
+    return tuple(point.id for point in recorded if point.id not in there and point.recoverable_at >= oldest)
+
+
+def _as_record(store: Store, held: HeldPoint) -> RecoveryPoint:
+    return RecoveryPoint(
+        id=held.point,
+        component=store.component,
+        kind=held.kind,
+        run_id="",
+        started=held.started,
+        recoverable_at=held.recoverable_at,
+        size_bytes=held.size_bytes,
+        inventory=held.inventory,
+        facts=held.facts,
+        depends_on=held.depends_on,
+    )
