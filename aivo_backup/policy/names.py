@@ -1,0 +1,131 @@
+"""Names that the Pulumi program gives and that jobs, functions, the CLI and the sandbox look up.
+
+Each is written once, here. What differs by environment is a function of the environment's name.
+"""
+
+from enum import StrEnum
+
+from aivo_backup.policy.environment import Component
+
+PROJECT = "aivo-backup"
+"""Name of the Pulumi project, of the label ``app.kubernetes.io/part-of`` and the prefix of every name in an account."""
+
+SETTINGS_CONFIG_MAP = "aivo-backup-settings"
+SETTINGS_KEY = "settings.json"
+SETTINGS_MOUNT = "/etc/aivo-backup"
+SECRETS_MOUNT = "/etc/aivo-backup-secrets"
+STATE_MOUNT = "/var/lib/aivo-backup"
+SCRATCH_MOUNT = "/tmp"  # noqa: S108 - the pod's own empty volume, not a shared folder
+
+SETTINGS_VARIABLE = "AIVO_BACKUP_SETTINGS"
+SECRETS_VARIABLE = "AIVO_BACKUP_SECRETS"
+STATE_VARIABLE = "AIVO_BACKUP_STATE"
+JOB_VARIABLE = "AIVO_BACKUP_JOB"
+
+SECRET_MINIO_SOURCE = "minio-source"  # noqa: S105 - the name of a secret, not a secret
+SECRET_OPENSEARCH = "opensearch"  # noqa: S105
+SECRET_POSTGRES = "postgres"  # noqa: S105
+SECRET_PGBACKREST_CLIENT = "pgbackrest-client"  # noqa: S105
+
+AGENT = "aivo-backup-agent"
+SIDECAR = "aivo-backup-sidecar"
+
+RECORDS_PREFIX = "records/"
+REPORTS_PREFIX = "reports/"
+LEASES_PREFIX = "leases/"
+ACCESS_LOGS_PREFIX = "access-logs/"
+
+COMPLIANCE = "compliance"
+LOGS = "logs"
+
+
+class Role(StrEnum):
+    """Who acts. Each value is one IAM role; writing, testing, restoring and administering are apart."""
+
+    POSTGRES_WRITER = "postgres-writer"
+    POSTGRES_ARCHIVER = "postgres-archiver"
+    MINIO_WRITER = "minio-writer"
+    OPENSEARCH_WRITER = "opensearch-writer"
+    OPENSEARCH_STORE = "opensearch-store"
+    AGENT = "agent"
+    INITIALISER = "initialiser"
+    VERIFIER = "verifier"
+    REGISTRAR = "registrar"
+    REPORTER = "reporter"
+    RESTORER = "restorer"
+    SCHEDULER = "scheduler"
+
+
+class Function(StrEnum):
+    """The Lambda functions; the value is also the package under ``lambdas/``."""
+
+    VERIFY_RESTORE = "verify_restore"
+    REGISTER_SNAPSHOT = "register_snapshot"
+    COMPLIANCE_REPORT = "compliance_report"
+
+    @property
+    def handler(self) -> str:
+        """What the runtime imports and calls."""
+        return f"lambdas.{self.value}.handler.handler"
+
+
+WRITERS = {
+    Component.POSTGRES: Role.POSTGRES_WRITER,
+    Component.MINIO: Role.MINIO_WRITER,
+    Component.OPENSEARCH: Role.OPENSEARCH_WRITER,
+}
+
+
+def bucket_name(use: str, suffix: str) -> str:
+    """The bucket of a component, of ``compliance`` or of ``logs``.
+
+    Args:
+        suffix: what makes the name unique among all of AWS's customers; empty in the sandbox, where the runbook's
+            names are used as they are.
+    """
+    return f"{PROJECT}-{use}{suffix}"
+
+
+def key_alias(environment: str, use: str) -> str:
+    """The alias of the KMS key of a component or of ``compliance``."""
+    return f"alias/{PROJECT}/{environment}/{use}"
+
+
+def role_name(environment: str, role: Role) -> str:
+    """The name of an IAM role; a function of the environment only, so that ARNs are known before the role exists."""
+    return f"{PROJECT}-{environment}-{role.value}"
+
+
+def role_arn(account_id: str, environment: str, role: Role) -> str:
+    """The ARN of an IAM role."""
+    return f"arn:aws:iam::{account_id}:role/{role_name(environment, role)}"
+
+
+def service_account(role: Role) -> str:
+    """The Kubernetes service account whose pods take on a role."""
+    return f"{PROJECT}-{role.value}"
+
+
+def function_name(environment: str, function: Function) -> str:
+    """The name of a Lambda function."""
+    return f"{PROJECT}-{environment}-{function.value.replace('_', '-')}"
+
+
+def schedule_group(environment: str) -> str:
+    """The EventBridge Scheduler group of an environment."""
+    return f"{PROJECT}-{environment}"
+
+
+def settings_parameter(environment: str) -> str:
+    """The SSM parameter that holds the settings."""
+    return f"/{PROJECT}/{environment}/settings"
+
+
+def secret_name(environment: str, secret: str) -> str:
+    """The Secrets Manager name of a secret that functions read."""
+    return f"{PROJECT}/{environment}/{secret}"
+
+
+def state_claim(job: str) -> str:
+    """The volume claim that keeps one CronJob's spool between its pods."""
+    return f"{job}-state"
