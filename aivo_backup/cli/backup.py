@@ -1,0 +1,52 @@
+"""`aivo-backup backup`: what the CronJobs run."""
+
+import os
+
+import click
+
+from aivo_backup.cli.context import Context
+from aivo_backup.cli.output import bytes_text, component_argument, json_option, print_json, progress, seconds_text
+from aivo_backup.jobs.backup import run_backup
+from aivo_backup.policy.environment import BackupKind, Component
+
+JOB = "AIVO_BACKUP_JOB"
+"""The CronJob's pod names its schedule in this variable; a run without it is a manual one."""
+
+
+@click.command()
+@component_argument(required=True)
+@click.option(
+    "--type",
+    "kind",
+    type=click.Choice([kind.value for kind in BackupKind]),
+    default=BackupKind.INCREMENTAL.value,
+    show_default=True,
+    help="full: everything (and, for MinIO, an audit of the target); incr: what changed.",
+)
+@json_option
+@click.pass_obj
+def backup(context: Context, component: Component, kind: str, as_json: bool) -> None:
+    """Take one backup of COMPONENT (postgres, minio or opensearch) and record it.
+
+    A run that finds another one of the same component at work is recorded as superseded and exits 0.
+    """
+    app = context.app
+    result = run_backup(
+        app.store(component),
+        BackupKind(kind),
+        catalog=app.catalog,
+        lease=app.lease(component),
+        job=os.environ.get(JOB, "manual"),
+        clock=app.clock,
+        progress=progress,
+    )
+    if as_json:
+        print_json(result)
+    elif result.point is None:
+        click.echo(f"superseded: {result.run.error}")
+    else:
+        took = (result.run.finished - result.run.started).total_seconds()
+        click.echo(
+            f"{component}: recovery point {result.point.id}, {bytes_text(result.point.size_bytes)} "
+            f"({bytes_text(result.run.bytes_transferred)} moved) in {seconds_text(took)}"
+        )

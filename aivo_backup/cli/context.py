@@ -1,0 +1,42 @@
+"""Finds the environment that a command works on."""
+
+import os
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from importlib.metadata import entry_points
+
+from aivo_backup import composition
+from aivo_backup.composition import App
+from aivo_backup.errors import ConfigurationError
+
+ENVIRONMENTS_GROUP = "aivo_backup.environments"
+"""Entry points of this group are named like an environment and answer the variables that lead to it."""
+
+
+class Context:
+    """What every command gets: the environment, opened when it is first needed."""
+
+    def __init__(self, name: str | None) -> None:
+        self._name = name
+
+    @cached_property
+    def app(self) -> App:
+        """The opened environment.
+
+        Raises:
+            ConfigurationError: none is named, or its settings cannot be read.
+            UnreachableError: AWS does not answer.
+        """
+        return composition.open_environment({**os.environ, **self._variables()})
+
+    def _variables(self) -> Mapping[str, str]:
+        if os.environ.get(composition.SETTINGS) and self._name is None:
+            return {}
+        local = {entry.name: entry for entry in entry_points(group=ENVIRONMENTS_GROUP)}
+        name = self._name or ("local" if "local" in local else "")
+        if not name:
+            raise ConfigurationError("no environment is named", mend="give --environment NAME, for example prod")
+        if name in local:
+            provider: Callable[[], Mapping[str, str]] = local[name].load()
+            return provider()
+        return {composition.SETTINGS: f"ssm:/aivo-backup/{name}/settings"}
