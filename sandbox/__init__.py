@@ -1,1 +1,1 @@
-"""The product on one machine: the real stores and a stand-in for AWS's API, all on loopback, state under `.sandbox/`."""
+"""The product on one machine: real stores and a stand-in for AWS's API, on loopback, state under `.sandbox/`."""

@@ -1,0 +1,135 @@
+"""The WSGI application that gunicorn serves: moto, and ``/_sandbox/…`` for what moto lacks.
+
+gunicorn must run it in one process: the state is in memory and dies with it. The environment variable
+``SANDBOX_SECRETS`` names the folder with the administrator's access key and the token of ``/_sandbox/``.
+"""
+
+import json
+import os
+import secrets
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from moto.iam.models import iam_backends
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+
+from sandbox.aws_api import enforcement, lifecycle, objects, replication
+
+StartResponse = Callable[..., Any]
+_ADMINISTRATOR = "sandbox-administrator"
+_EVERYTHING = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
+_STRIPES = 64
+
+
+class AwsApi:
+    """moto with a control interface, and with writes of one S3 key one after the other."""
+
+    def __init__(self, *, account: str, access_key: str, secret_key: str, token: str) -> None:
+        self.instance = uuid.uuid4().hex
+        self._moto: Any = DomainDispatcherApplication(create_backend_app)
+        self._token = token
+        self._stripes = [Lock() for _ in range(_STRIPES)]
+        self._handlers: dict[tuple[str, str], Callable[[Mapping[str, Any]], dict[str, Any]]] = {
+            ("GET", "instance"): lambda _: {"instance": self.instance},
+            ("POST", "flip"): _flip,
+            ("POST", "replicate"): lambda _: asdict(replication.replicate()),
+            ("POST", "lifecycle"): _lifecycle,
+            ("GET", "enforcement"): lambda _: {"enforced": enforcement.is_on()},
+            ("POST", "enforcement"): _switch_enforcement,
+        }
+        enforcement.install()
+        _make_administrator(account, access_key, secret_key)
+
+    def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        """Answers one request (WSGI)."""
+        path, method = str(environ.get("PATH_INFO", "")), str(environ.get("REQUEST_METHOD", ""))
+        if path.startswith("/_sandbox/"):
+            return self._control(method, path.removeprefix("/_sandbox/"), environ, start_response)
+        if path.startswith("/moto-api"):  # it can wipe everything, without credentials
+            return _answer(start_response, "404 Not Found", {"error": "not served here"})
+        if method in ("PUT", "POST", "DELETE") and path.count("/") > 1:
+            # moto checks a write's condition (If-None-Match, If-Match) and stores in two steps; S3 does it in one.
+            with self._stripes[hash(path) % _STRIPES]:
+                answer = self._moto(environ, start_response)
+            if method == "POST" and "uploads" in str(environ.get("QUERY_STRING", "")):
+                lifecycle.note_uploads(datetime.now(UTC))
+            return answer
+        return self._moto(environ, start_response)
+
+    def _control(
+        self, method: str, what: str, environ: dict[str, Any], start_response: StartResponse
+    ) -> Iterable[bytes]:
+        if not secrets.compare_digest(str(environ.get("HTTP_X_SANDBOX_TOKEN", "")), self._token):
+            return _answer(start_response, "403 Forbidden", {"error": "the token is missing or wrong"})
+        handler = self._handlers.get((method, what))
+        if handler is None:
+            return _answer(start_response, "404 Not Found", {"error": f"there is no {method} {what}"})
+        try:
+            length = int(environ.get("CONTENT_LENGTH") or 0)
+            body: Mapping[str, Any] = json.loads(environ["wsgi.input"].read(length) or b"{}")
+            return _answer(start_response, "200 OK", handler(body))
+        except objects.NotFoundError as error:
+            return _answer(start_response, "404 Not Found", {"error": str(error)})
+        except (KeyError, TypeError, ValueError) as error:
+            return _answer(start_response, "400 Bad Request", {"error": f"malformed request: {error!r}"})
+
+
+def _flip(body: Mapping[str, Any]) -> dict[str, Any]:
+    version = objects.find_version(objects.bucket(body["bucket"]), body["key"], body.get("version_id") or "")
+    offset, before, after = objects.flip_byte(version, body.get("offset"))
+    return {
+        "bucket": body["bucket"],
+        "key": body["key"],
+        "version_id": version.version_id,
+        "offset": offset,
+        "before": before,
+        "after": after,
+    }
+
+
+def _lifecycle(body: Mapping[str, Any]) -> dict[str, Any]:
+    as_of = datetime.fromisoformat(body["as_of"])
+    if as_of.tzinfo is None:
+        raise ValueError("as_of has no time zone")
+    return {"actions": [asdict(action) for action in lifecycle.apply(as_of, body.get("bucket", ""))]}
+
+
+def _switch_enforcement(body: Mapping[str, Any]) -> dict[str, Any]:
+    enforcement.switch(on=bool(body["enforced"]))
+    return {"enforced": enforcement.is_on()}
+
+
+def _make_administrator(account: str, access_key: str, secret_key: str) -> None:
+    """Gives the administrator the access key that the sandbox generated, so that it survives restarts."""
+    backend = iam_backends[account]["aws"]
+    backend.create_user("us-east-1", _ADMINISTRATOR)
+    backend.put_user_policy(_ADMINISTRATOR, "everything", json.dumps(_EVERYTHING))
+    key = backend.create_access_key(_ADMINISTRATOR)
+    key.access_key_id = access_key
+    key.secret_access_key = secret_key
+
+
+def _answer(start_response: StartResponse, status: str, content: Mapping[str, Any]) -> Iterable[bytes]:
+    body = json.dumps(content).encode()
+    start_response(status, [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
+    return [body]
+
+
+def create_app() -> AwsApi:
+    """What gunicorn calls."""
+    folder = Path(os.environ["SANDBOX_SECRETS"])
+
+    def read(name: str) -> str:
+        return (folder / name).read_text(encoding="utf-8").strip()
+
+    return AwsApi(
+        account=os.environ["SANDBOX_ACCOUNT"],
+        access_key=read("aws-admin/access-key-id"),
+        secret_key=read("aws-admin/secret-access-key"),
+        token=read("aws-control/token"),
+    )

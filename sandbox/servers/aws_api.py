@@ -1,0 +1,52 @@
+"""The stand-in for AWS's API: moto under gunicorn, which speaks TLS as pgBackRest needs it."""
+
+import sys
+
+from aivo_backup.errors import BackupError
+from sandbox.servers.base import Server
+from sandbox.state import ACCOUNT
+
+
+class AwsApi(Server):
+    """One worker process, because all state is in its memory; threads carry the parallel requests."""
+
+    name = "aws"
+    ports = ("aws",)
+
+    @property
+    def address(self) -> str:
+        return self.sandbox.aws_url
+
+    def prepare(self) -> None:
+        files = self.sandbox.home / "aws"
+        files.mkdir(parents=True, exist_ok=True)
+        (files / "config").write_text(
+            f"[default]\nregion = us-east-1\nendpoint_url = {self.sandbox.aws_url}\n"
+            f"ca_bundle = {self.sandbox.ca_file}\ns3 =\n  addressing_style = path\n",
+            encoding="utf-8",
+        )
+        credentials = files / "credentials"
+        credentials.touch(mode=0o600)
+        credentials.write_text(
+            f"[default]\naws_access_key_id = {self.sandbox.secret('aws-admin', 'access-key-id')}\n"
+            f"aws_secret_access_key = {self.sandbox.secret('aws-admin', 'secret-access-key')}\n",
+            encoding="utf-8",
+        )
+
+    def launch(self) -> None:
+        certificates = self.sandbox.certificates
+        argv = [sys.executable, "-m", "gunicorn", "--no-control-socket", "--workers=1", "--threads=16"]
+        argv += [f"--bind=127.0.0.1:{self.sandbox.ports.aws}", "--keep-alive=30", "--timeout=300", "--backlog=512"]
+        argv += [f"--certfile={certificates / 'server.crt'}", f"--keyfile={certificates / 'server.key'}"]
+        argv += ["--graceful-timeout=3", "sandbox.aws_api.app:create_app()"]
+        environment = {"SANDBOX_SECRETS": str(self.sandbox.secrets), "SANDBOX_ACCOUNT": ACCOUNT}
+        # An access key of the caller's own must not sign what moto calls within itself.
+        environment |= {"AWS_ACCESS_KEY_ID": "unused", "AWS_SECRET_ACCESS_KEY": "unused"}
+        self.sandbox.processes.start(self.name, argv, log=self.log, environment=environment, cwd=self.sandbox.checkout)
+
+    def ailment(self) -> str:
+        try:
+            self.sandbox.aws_control.instance()
+        except BackupError as error:
+            return str(error)
+        return ""
