@@ -16,7 +16,10 @@ from threading import Lock
 from typing import Any
 
 from moto.iam.models import iam_backends
-from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from moto.server import (
+    DomainDispatcherApplication,  # pyright: ignore[reportPrivateImportUsage] - public, but moto lists no exports
+    create_backend_app,  # pyright: ignore[reportPrivateImportUsage] - public, but moto lists no exports
+)
 
 from sandbox.aws_api import enforcement, lifecycle, objects, replication
 

@@ -1,0 +1,48 @@
+# The set-up, the demonstration and the checks. Everything runs from the checkout; nothing is installed globally
+# except the Debian packages that `make setup` names.
+PYTHON ?= python3
+VENV := .venv/bin
+
+.PHONY: help setup demo test test-all lint format lock plan clean
+
+help:
+	@echo "make demo      set up, then back up, destroy, restore and prove, on this machine"
+	@echo "make test      set up, then run every test that needs no cluster"
+	@echo "make test-all  the same with the full counts of property and fault tests"
+	@echo "make lint      style, types, import directions"
+	@echo "make plan      STACK=prod: what Pulumi would register, in build/plan/"
+	@echo "make lock      requirements.txt from pyproject.toml"
+	@echo "make clean     stop the sandbox and remove what was built (the shared tool cache stays)"
+
+setup:
+	@$(PYTHON) -m sandbox.setup
+
+demo: setup
+	@$(VENV)/python -m sandbox.demo
+
+test: setup
+	@$(VENV)/python -m pytest tests
+
+test-all: setup
+	@AIVO_BACKUP_TESTS=full $(VENV)/python -m pytest tests
+
+lint: setup
+	@$(VENV)/ruff check .
+	@$(VENV)/ruff format --check .
+	@$(VENV)/basedpyright
+	@$(VENV)/lint-imports
+
+format: setup
+	@$(VENV)/ruff check --fix .
+	@$(VENV)/ruff format .
+
+lock:
+	@$(VENV)/uv pip compile -q pyproject.toml --extra sandbox --extra dev --universal --python-version 3.11 \
+	  --generate-hashes --no-header -o requirements.txt
+
+plan: setup
+	@$(VENV)/python -m infra.plan $(or $(STACK),prod)
+
+clean:
+	@if [ -x $(VENV)/python ]; then $(VENV)/python -m sandbox.commands reset; fi
+	@rm -rf build .tools .venv
