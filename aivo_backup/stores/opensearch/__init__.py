@@ -1,0 +1,1 @@
+"""OpenSearch: its own snapshot API, taken, listed, restored and tested by us."""
