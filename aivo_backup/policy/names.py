@@ -30,6 +30,14 @@ SECRET_PGBACKREST_CLIENT = "pgbackrest-client"  # noqa: S105
 AGENT = "aivo-backup-agent"
 SIDECAR = "aivo-backup-sidecar"
 
+CIPHER_PREFIX = "cipher/"
+"""Where the wrapped cipher pass of the pgBackRest repository is, in the PostgreSQL bucket."""
+ARCHIVE_PREFIX = "archive/"
+BACKUP_PREFIX = "backup/"
+MINIO_DATA_PREFIX = "minio-data/"
+MINIO_LONG_PREFIX = "minio-long/"
+MINIO_MANIFEST_PREFIX = "metadata/minio/"
+SNAPSHOTS_PREFIX = "snapshots/"
 RECORDS_PREFIX = "records/"
 REPORTS_PREFIX = "reports/"
 LEASES_PREFIX = "leases/"
@@ -37,6 +45,8 @@ ACCESS_LOGS_PREFIX = "access-logs/"
 
 COMPLIANCE = "compliance"
 LOGS = "logs"
+OPERATIONS = "operations"
+"""The key of what is not backup data: log groups, queues, topics, the settings parameter and secrets."""
 
 
 class Role(StrEnum):
@@ -109,6 +119,11 @@ def service_account(role: Role) -> str:
 def function_name(environment: str, function: Function) -> str:
     """The name of a Lambda function."""
     return f"{PROJECT}-{environment}-{function.value.replace('_', '-')}"
+
+
+def failed_events_queue(environment: str) -> str:
+    """The queue of events that a function or the scheduler failed on."""
+    return f"{PROJECT}-{environment}-failed-events"
 
 
 def schedule_group(environment: str) -> str:

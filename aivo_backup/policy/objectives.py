@@ -7,8 +7,8 @@ its RPO or RTO is refused at preview.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
 from heapq import merge
+from itertools import pairwise
 
 from aivo_backup.errors import ConfigurationError
 from aivo_backup.policy.environment import (
@@ -104,7 +104,9 @@ def restore_time(settings: PostgresSettings | MinioSettings | OpenSearchSettings
     if isinstance(settings, OpenSearchSettings):
         rate = min(rate, settings.bytes_per_second)
     if rate <= 0:
-        raise ConfigurationError(f"{component.value}.restore_bytes_per_second is {rate}", mend="measure it; it is above 0")
+        raise ConfigurationError(
+            f"{component.value}.restore_bytes_per_second is {rate}", mend="measure it; it is above 0"
+        )
     seconds = settings.size_bytes / rate
     return WorstCase(component=component, seconds=seconds, how=f"{settings.size_bytes} bytes at {rate} bytes/s")
 

@@ -1,0 +1,194 @@
+"""What runs in Kubernetes: the namespace, service accounts, settings, and one CronJob per row of the schedule."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pulumi
+import pulumi_kubernetes as k8s
+
+from aivo_backup.policy.environment import Component, ScheduledRun
+from aivo_backup.policy.names import (
+    SECRET_MINIO_SOURCE,
+    SECRET_OPENSEARCH,
+    SECRET_PGBACKREST_CLIENT,
+    SETTINGS_CONFIG_MAP,
+    SETTINGS_KEY,
+    WRITERS,
+    Role,
+    service_account,
+    state_claim,
+)
+from infra.identity import POD_ROLES
+from infra.pods import PodArgs, pod_template
+from infra.settings import Settings
+from infra.tags import labels
+
+_SECRETS = {
+    Component.POSTGRES: (SECRET_PGBACKREST_CLIENT,),
+    Component.MINIO: (SECRET_MINIO_SOURCE,),
+    Component.OPENSEARCH: (SECRET_OPENSEARCH,),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """Requests of one job; memory is its limit too."""
+
+    cpu: str
+    memory: str
+    scratch: str
+
+
+_SIZES = {
+    # pgBackRest compresses in parallel; its spool and lock files are small.
+    Component.POSTGRES: Size(cpu="500m", memory="1Gi", scratch="1Gi"),
+    # bytes_in_flight (128 MiB) and the two listings being merged; manifests are written through scratch.
+    Component.MINIO: Size(cpu="500m", memory="512Mi", scratch="2Gi"),
+    # It only talks to the cluster's API.
+    Component.OPENSEARCH: Size(cpu="100m", memory="256Mi", scratch="256Mi"),
+}
+
+# One retry: a second failure is for a person, and the next scheduled run comes anyway.
+_RETRIES = 1
+_SUCCESSFUL_JOBS_KEPT = 3
+_FAILED_JOBS_KEPT = 5
+# A finished job and its log stay for a look on the next working day after a weekend.
+_FINISHED_JOB_KEPT_SECONDS = 4 * 24 * 3600
+_STATE_SIZE = "1Gi"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterArgs:
+    """What the cluster's objects depend on.
+
+    Attributes:
+        role_arns: role to ARN, for the service accounts' annotations.
+        document: the settings as JSON text.
+    """
+
+    settings: Settings
+    role_arns: Mapping[Role, pulumi.Output[str]]
+    document: pulumi.Input[str]
+
+
+class Cluster(pulumi.ComponentResource):
+    """The Kubernetes objects of one environment."""
+
+    def __init__(self, name: str, args: ClusterArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("aivo:backup:Cluster", name, None, opts)
+        self._args = args
+        self._settings = args.settings
+        self._namespace = self._build_namespace()
+        self._build_settings()
+        for role in POD_ROLES:
+            self._build_service_account(role)
+        for run in args.settings.backups:
+            self._build_backup(run)
+        self.register_outputs({"namespace": args.settings.cluster.namespace})
+
+    def _options(self) -> pulumi.ResourceOptions:
+        return pulumi.ResourceOptions(parent=self, depends_on=[self._namespace] if self._namespace else None)
+
+    def _metadata(self, name: str, component: str, annotations: Mapping[str, pulumi.Input[str]] | None = None):
+        return k8s.meta.v1.ObjectMetaArgs(
+            name=name,
+            namespace=self._settings.cluster.namespace,
+            labels=labels(self._settings, name=name, component=component),
+            annotations=annotations,
+        )
+
+    def _build_namespace(self) -> k8s.core.v1.Namespace | None:
+        cluster = self._settings.cluster
+        if not cluster.create_namespace:
+            return None
+        level = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "audit", "warn")}
+        return k8s.core.v1.Namespace(
+            "namespace",
+            metadata=k8s.meta.v1.ObjectMetaArgs(
+                name=cluster.namespace,
+                labels={**labels(self._settings, name=cluster.namespace, component="namespace"), **level},
+            ),
+            opts=pulumi.ResourceOptions(parent=self, protect=self._settings.protect),
+        )
+
+    def _build_settings(self) -> None:
+        k8s.core.v1.ConfigMap(
+            "settings",
+            metadata=self._metadata(SETTINGS_CONFIG_MAP, "settings"),
+            data={SETTINGS_KEY: self._args.document},
+            opts=self._options(),
+        )
+
+    def _build_service_account(self, role: Role) -> None:
+        name = service_account(role)
+        k8s.core.v1.ServiceAccount(
+            name,
+            metadata=self._metadata(
+                name,
+                role.value,
+                {
+                    "eks.amazonaws.com/role-arn": self._args.role_arns[role],
+                    # The regional endpoint: the global one is one region's fault away.
+                    "eks.amazonaws.com/sts-regional-endpoints": "true",
+                },
+            ),
+            automount_service_account_token=False,
+            opts=self._options(),
+        )
+
+    def _build_backup(self, run: ScheduledRun) -> None:
+        component = run.component
+        size = _SIZES[component]
+        # Each CronJob has a claim of its own: Forbid lets one pod of it run at a time, so a volume that one node
+        # mounts is enough, and jobs that overlap never wait for each other's volume.
+        claim = state_claim(run.name)
+        k8s.core.v1.PersistentVolumeClaim(
+            claim,
+            metadata=self._metadata(claim, component.value),
+            spec=k8s.core.v1.PersistentVolumeClaimSpecArgs(
+                access_modes=["ReadWriteOnce"],
+                storage_class_name=self._settings.cluster.storage_class or None,
+                resources=k8s.core.v1.VolumeResourceRequirementsArgs(requests={"storage": _STATE_SIZE}),
+            ),
+            # It may hold records that the catalog has not got yet.
+            opts=pulumi.ResourceOptions.merge(self._options(), pulumi.ResourceOptions(protect=self._settings.protect)),
+        )
+        template = pod_template(
+            PodArgs(
+                name=run.name,
+                labels=labels(self._settings, name=run.name, component=component.value),
+                service_account=service_account(WRITERS[component]),
+                arguments=("backup", component.value, "--type", run.kind.value),
+                secrets=_SECRETS[component],
+                state_claim=claim,
+                cpu=size.cpu,
+                memory=size.memory,
+                scratch=size.scratch,
+                restart_policy="Never",
+            ),
+            self._settings.cluster,
+        )
+        k8s.batch.v1.CronJob(
+            run.name,
+            metadata=self._metadata(run.name, component.value),
+            spec=k8s.batch.v1.CronJobSpecArgs(
+                schedule=run.cron,
+                time_zone="Etc/UTC",
+                concurrency_policy="Forbid",
+                starting_deadline_seconds=run.start_deadline_seconds,
+                successful_jobs_history_limit=_SUCCESSFUL_JOBS_KEPT,
+                failed_jobs_history_limit=_FAILED_JOBS_KEPT,
+                job_template=k8s.batch.v1.JobTemplateSpecArgs(
+                    metadata=k8s.meta.v1.ObjectMetaArgs(
+                        labels=labels(self._settings, name=run.name, component=component.value)
+                    ),
+                    spec=k8s.batch.v1.JobSpecArgs(
+                        active_deadline_seconds=run.longest_run_seconds,
+                        backoff_limit=_RETRIES,
+                        ttl_seconds_after_finished=_FINISHED_JOB_KEPT_SECONDS,
+                        template=template,
+                    ),
+                ),
+            ),
+            opts=self._options(),
+        )

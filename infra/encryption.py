@@ -1,0 +1,234 @@
+"""Customer-managed KMS keys: one per component, one for compliance, one for operations.
+
+A key per component means that reading one store's backups takes a permission on that store's key, and that a key
+disabled by mistake stops one store, not three.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pulumi
+import pulumi_aws as aws
+
+from aivo_backup.policy.environment import Component
+from aivo_backup.policy.names import COMPLIANCE, OPERATIONS, PROJECT, Role, key_alias, role_arn
+from infra.access import SECRET_READERS, SETTINGS_READERS, Grant, grants_on
+from infra.documents import Statement, document
+from infra.settings import Settings
+from infra.tags import aws_tags
+
+DATA_KEYS = (*(component.value for component in Component), COMPLIANCE)
+
+# Everything an administrator needs, and nothing that reads or writes data.
+_ADMINISTRATION = (
+    "kms:CancelKeyDeletion",
+    "kms:CreateAlias",
+    "kms:DeleteAlias",
+    "kms:DescribeKey",
+    "kms:DisableKey",
+    "kms:DisableKeyRotation",
+    "kms:EnableKey",
+    "kms:EnableKeyRotation",
+    "kms:GetKeyPolicy",
+    "kms:GetKeyRotationStatus",
+    "kms:ListAliases",
+    "kms:ListGrants",
+    "kms:ListKeyPolicies",
+    "kms:ListKeyRotations",
+    "kms:ListResourceTags",
+    "kms:PutKeyPolicy",
+    "kms:RevokeGrant",
+    "kms:ScheduleKeyDeletion",
+    "kms:TagResource",
+    "kms:UntagResource",
+    "kms:UpdateAlias",
+    "kms:UpdateKeyDescription",
+)
+_THIS_KEY = ("*",)
+_THIS_KEY_REASON = "in a key policy, * means this key"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncryptionArgs:
+    """What the keys depend on."""
+
+    settings: Settings
+
+
+class Encryption(pulumi.ComponentResource):
+    """The keys and their aliases.
+
+    Attributes:
+        arns: component, ``compliance`` and ``operations`` to the key's ARN.
+    """
+
+    arns: Mapping[str, pulumi.Output[str]]
+
+    def __init__(self, name: str, args: EncryptionArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("aivo:backup:Encryption", name, None, opts)
+        self._settings = args.settings
+        keys = {use: self._build_key(use, data_key_policy(args.settings, use)) for use in DATA_KEYS}
+        keys[OPERATIONS] = self._build_key(OPERATIONS, operations_key_policy(args.settings))
+        self.arns = {use: key.arn for use, key in keys.items()}
+        self.register_outputs({"arns": self.arns})
+
+    def _build_key(self, use: str, policy: str) -> aws.kms.Key:
+        settings = self._settings
+        key = aws.kms.Key(
+            f"{use}-key",
+            description=f"{PROJECT} {settings.environment}: {use}",
+            enable_key_rotation=True,
+            deletion_window_in_days=settings.key_deletion_days,
+            policy=policy,
+            tags=aws_tags(settings, component=use, data_class="none"),
+            # A key that is gone takes every backup under it along: Pulumi must refuse to delete it.
+            opts=pulumi.ResourceOptions(parent=self, protect=settings.protect),
+        )
+        aws.kms.Alias(
+            f"{use}-key-alias",
+            name=key_alias(settings.environment, use),
+            target_key_id=key.key_id,
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+        return key
+
+
+def data_key_policy(settings: Settings, use: str) -> str:
+    """The policy of a key that encrypts a bucket.
+
+    Roles are named in conditions, not as principals: a role that was deleted and made again keeps its ARN, but a
+    principal would be turned into the old role's id and never match again.
+    """
+    by_s3 = {"kms:ViaService": f"s3.{settings.region}.amazonaws.com", "kms:CallerAccount": settings.account_id}
+    grants = grants_on(use)
+    readers = _arns(settings, [role for role, grant in grants.items() if grant.reads or grant.writes])
+    writers = _arns(settings, [role for role, grant in grants.items() if grant.writes])
+    statements = [
+        *_administration(settings),
+        _use(settings, "ReadThroughS3", readers, ("kms:Decrypt", "kms:DescribeKey"), by_s3),
+        _use(settings, "WriteThroughS3", writers, ("kms:GenerateDataKey",), by_s3),
+        *_envelope(settings, grants),
+    ]
+    return document(statements)
+
+
+def operations_key_policy(settings: Settings) -> str:
+    """The policy of the key for log groups, queues, topics, the settings parameter and secrets."""
+    account, region = settings.account_id, settings.region
+    via = tuple(f"{service}.{region}.amazonaws.com" for service in ("ssm", "secretsmanager", "sqs", "lambda"))
+    users = _arns(settings, sorted({*SETTINGS_READERS, *SECRET_READERS, Role.SCHEDULER}))
+    return document(
+        [
+            *_administration(settings),
+            _use(
+                settings,
+                "UseThroughServices",
+                users,
+                ("kms:Decrypt", "kms:GenerateDataKey"),
+                {"kms:ViaService": via, "kms:CallerAccount": account},
+            ),
+            Statement(
+                sid="LogGroups",
+                principals={"Service": f"logs.{region}.amazonaws.com"},
+                actions=(
+                    "kms:Decrypt",
+                    "kms:DescribeKey",
+                    "kms:Encrypt",
+                    "kms:GenerateDataKey",
+                    "kms:ReEncryptFrom",
+                    "kms:ReEncryptTo",
+                ),
+                resources=_THIS_KEY,
+                conditions={
+                    "ArnLike": {
+                        "kms:EncryptionContext:aws:logs:arn": f"arn:aws:logs:{region}:{account}:log-group:/aws/lambda/{PROJECT}-*"
+                    }
+                },
+                wildcard_reason=_THIS_KEY_REASON,
+            ),
+            Statement(
+                sid="AlarmsToTopics",
+                principals={"Service": "cloudwatch.amazonaws.com"},
+                actions=("kms:Decrypt", "kms:GenerateDataKey"),
+                resources=_THIS_KEY,
+                conditions={
+                    "StringEquals": {"aws:SourceAccount": account},
+                    "ArnLike": {"aws:SourceArn": f"arn:aws:cloudwatch:{region}:{account}:alarm:{PROJECT}-*"},
+                },
+                wildcard_reason=_THIS_KEY_REASON,
+            ),
+        ]
+    )
+
+
+def _administration(settings: Settings) -> list[Statement]:
+    root = _root(settings)
+    if not settings.administrators:
+        return [
+            Statement(
+                sid="Administration",
+                principals={"AWS": root},
+                actions=_ADMINISTRATION,
+                resources=_THIS_KEY,
+                wildcard_reason=_THIS_KEY_REASON,
+            )
+        ]
+    return [
+        Statement(
+            sid="Administration",
+            principals={"AWS": root},
+            actions=_ADMINISTRATION,
+            resources=_THIS_KEY,
+            conditions={"ArnLike": {"aws:PrincipalArn": settings.administrators}},
+            wildcard_reason=_THIS_KEY_REASON,
+        ),
+        # Without this way back, a key whose administrators are all gone could never be managed again.
+        Statement(
+            sid="AccountRootUserKeepsTheWayBack",
+            principals={"AWS": root},
+            actions=("kms:DescribeKey", "kms:GetKeyPolicy", "kms:PutKeyPolicy"),
+            resources=_THIS_KEY,
+            conditions={"ArnEquals": {"aws:PrincipalArn": root}},
+            wildcard_reason=_THIS_KEY_REASON,
+        ),
+    ]
+
+
+def _envelope(settings: Settings, grants: Mapping[Role, Grant]) -> list[Statement]:
+    unwrapping = _arns(settings, [role for role, grant in grants.items() if grant.unwraps])
+    wrapping = _arns(settings, [role for role, grant in grants.items() if grant.wraps])
+    statements: list[Statement] = []
+    if unwrapping:
+        statements.append(_use(settings, "UnwrapCipherPass", unwrapping, ("kms:Decrypt",), {}))
+    if wrapping:
+        statements.append(_use(settings, "WrapCipherPass", wrapping, ("kms:Encrypt", "kms:GenerateDataKey"), {}))
+    return statements
+
+
+def _use(
+    settings: Settings,
+    sid: str,
+    roles: tuple[str, ...],
+    actions: tuple[str, ...],
+    also: Mapping[str, str | tuple[str, ...]],
+) -> Statement:
+    # The account as principal hands the decision on to role policies as well: both must allow.
+    conditions: dict[str, Mapping[str, str | tuple[str, ...]]] = {"ArnEquals": {"aws:PrincipalArn": roles}}
+    if also:
+        conditions["StringEquals"] = also
+    return Statement(
+        sid=sid,
+        principals={"AWS": _root(settings)},
+        actions=actions,
+        resources=_THIS_KEY,
+        conditions=conditions,
+        wildcard_reason=_THIS_KEY_REASON,
+    )
+
+
+def _root(settings: Settings) -> str:
+    return f"arn:aws:iam::{settings.account_id}:root"
+
+
+def _arns(settings: Settings, roles: list[Role]) -> tuple[str, ...]:
+    return tuple(role_arn(settings.account_id, settings.environment, role) for role in roles)

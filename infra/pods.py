@@ -1,0 +1,158 @@
+"""What every pod of this product has in common: the restricted security level, its mounts and its variables."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pulumi_kubernetes as k8s
+
+from aivo_backup.policy.names import (
+    JOB_VARIABLE,
+    SCRATCH_MOUNT,
+    SECRETS_MOUNT,
+    SECRETS_VARIABLE,
+    SETTINGS_CONFIG_MAP,
+    SETTINGS_KEY,
+    SETTINGS_MOUNT,
+    SETTINGS_VARIABLE,
+    STATE_MOUNT,
+    STATE_VARIABLE,
+)
+from infra.settings import ClusterSettings
+
+# The user of the image; every volume is handed to its group.
+USER_ID = 1000
+
+# Private keys: pgBackRest refuses one that others may read, so the group reads and nobody else.
+_SECRET_MODE = 0o440
+
+
+@dataclass(frozen=True, kw_only=True)
+class PodArgs:
+    """One pod of ours with one container.
+
+    Attributes:
+        arguments: what ``aivo-backup`` is called with.
+        secrets: Kubernetes secrets to mount.
+        state_claim: the volume claim that keeps the spool; an empty folder of the pod's own when empty.
+        scratch: size limit of the scratch volume.
+    """
+
+    name: str
+    labels: dict[str, str]
+    service_account: str
+    arguments: Sequence[str]
+    secrets: Sequence[str]
+    state_claim: str = ""
+    cpu: str
+    memory: str
+    scratch: str
+    restart_policy: str
+    probes: "Probes | None" = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probes:
+    """HTTP probes of a long-running container."""
+
+    port: int
+    live_path: str
+    ready_path: str
+
+
+def pod_template(args: PodArgs, cluster: ClusterSettings) -> k8s.core.v1.PodTemplateSpecArgs:
+    """The pod template."""
+    return k8s.core.v1.PodTemplateSpecArgs(
+        metadata=k8s.meta.v1.ObjectMetaArgs(labels=args.labels),
+        spec=k8s.core.v1.PodSpecArgs(
+            service_account_name=args.service_account,
+            # Nothing here calls the Kubernetes API; the token for AWS is projected by EKS, not by this.
+            automount_service_account_token=False,
+            restart_policy=args.restart_policy,
+            enable_service_links=False,
+            security_context=k8s.core.v1.PodSecurityContextArgs(
+                run_as_non_root=True,
+                run_as_user=USER_ID,
+                run_as_group=USER_ID,
+                fs_group=USER_ID,
+                seccomp_profile=k8s.core.v1.SeccompProfileArgs(type="RuntimeDefault"),
+            ),
+            containers=[_container(args, cluster)],
+            volumes=_volumes(args),
+        ),
+    )
+
+
+def _container(args: PodArgs, cluster: ClusterSettings) -> k8s.core.v1.ContainerArgs:
+    variables = {
+        SETTINGS_VARIABLE: f"{SETTINGS_MOUNT}/{SETTINGS_KEY}",
+        SECRETS_VARIABLE: SECRETS_MOUNT,
+        STATE_VARIABLE: STATE_MOUNT,
+        # A record says which schedule it belongs to.
+        JOB_VARIABLE: args.name,
+    }
+    return k8s.core.v1.ContainerArgs(
+        name=args.name,
+        image=cluster.image,
+        image_pull_policy=cluster.image_pull_policy,
+        command=["aivo-backup"],
+        args=list(args.arguments),
+        env=[k8s.core.v1.EnvVarArgs(name=name, value=value) for name, value in variables.items()],
+        # No limit on CPU: throttling would lengthen a run past its deadline while the node idles.
+        resources=k8s.core.v1.ResourceRequirementsArgs(
+            requests={"cpu": args.cpu, "memory": args.memory}, limits={"memory": args.memory}
+        ),
+        security_context=k8s.core.v1.SecurityContextArgs(
+            allow_privilege_escalation=False,
+            read_only_root_filesystem=True,
+            capabilities=k8s.core.v1.CapabilitiesArgs(drop=["ALL"]),
+        ),
+        volume_mounts=[
+            k8s.core.v1.VolumeMountArgs(name="settings", mount_path=SETTINGS_MOUNT, read_only=True),
+            *(
+                k8s.core.v1.VolumeMountArgs(
+                    name=f"secret-{secret}", mount_path=f"{SECRETS_MOUNT}/{secret}", read_only=True
+                )
+                for secret in args.secrets
+            ),
+            k8s.core.v1.VolumeMountArgs(name="state", mount_path=STATE_MOUNT),
+            k8s.core.v1.VolumeMountArgs(name="scratch", mount_path=SCRATCH_MOUNT),
+        ],
+        liveness_probe=_probe(args.probes.port, args.probes.live_path) if args.probes else None,
+        readiness_probe=_probe(args.probes.port, args.probes.ready_path) if args.probes else None,
+        ports=[k8s.core.v1.ContainerPortArgs(name="metrics", container_port=args.probes.port)] if args.probes else None,
+    )
+
+
+def _probe(port: int, path: str) -> k8s.core.v1.ProbeArgs:
+    return k8s.core.v1.ProbeArgs(
+        http_get=k8s.core.v1.HTTPGetActionArgs(path=path, port=port),
+        initial_delay_seconds=5,
+        period_seconds=15,
+        timeout_seconds=5,
+        failure_threshold=4,
+    )
+
+
+def _volumes(args: PodArgs) -> list[k8s.core.v1.VolumeArgs]:
+    state = (
+        k8s.core.v1.VolumeArgs(
+            name="state",
+            persistent_volume_claim=k8s.core.v1.PersistentVolumeClaimVolumeSourceArgs(claim_name=args.state_claim),
+        )
+        if args.state_claim
+        else k8s.core.v1.VolumeArgs(name="state", empty_dir=k8s.core.v1.EmptyDirVolumeSourceArgs(size_limit="64Mi"))
+    )
+    return [
+        k8s.core.v1.VolumeArgs(
+            name="settings", config_map=k8s.core.v1.ConfigMapVolumeSourceArgs(name=SETTINGS_CONFIG_MAP)
+        ),
+        *(
+            k8s.core.v1.VolumeArgs(
+                name=f"secret-{secret}",
+                secret=k8s.core.v1.SecretVolumeSourceArgs(secret_name=secret, default_mode=_SECRET_MODE),
+            )
+            for secret in args.secrets
+        ),
+        state,
+        k8s.core.v1.VolumeArgs(name="scratch", empty_dir=k8s.core.v1.EmptyDirVolumeSourceArgs(size_limit=args.scratch)),
+    ]

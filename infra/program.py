@@ -1,0 +1,65 @@
+"""Wires one environment. Read top to bottom: what exists in the account and in the cluster, and what needs what."""
+
+import pulumi
+import pulumi_aws as aws
+
+from aivo_backup.policy.names import OPERATIONS, PROJECT, Role
+from infra.cluster import Cluster, ClusterArgs
+from infra.encryption import Encryption, EncryptionArgs
+from infra.functions import Functions, FunctionsArgs
+from infra.identity import Identity, IdentityArgs
+from infra.publication import Publication, PublicationArgs
+from infra.schedules import Schedules, SchedulesArgs
+from infra.settings import Settings
+from infra.storage import Storage, StorageArgs
+
+
+def run(settings: Settings) -> None:
+    """Registers every resource of an environment and exports what others look up."""
+    opts = pulumi.ResourceOptions(providers=[_account(settings)])
+    encryption = Encryption("encryption", EncryptionArgs(settings=settings), opts)
+    storage = Storage("storage", StorageArgs(settings=settings, key_arns=encryption.arns), opts)
+    identity = Identity(
+        "identity",
+        IdentityArgs(settings=settings, key_arns=encryption.arns, bucket_names=storage.names),
+        opts,
+    )
+    publication = Publication(
+        "publication",
+        PublicationArgs(settings=settings, key_arns=encryption.arns, bucket_names=storage.names),
+        opts,
+    )
+    functions = Functions(
+        "functions",
+        FunctionsArgs(settings=settings, role_arns=identity.arns, key_arns=encryption.arns),
+        opts,
+    )
+    Schedules(
+        "schedules",
+        SchedulesArgs(
+            settings=settings,
+            function_arns=functions.arns,
+            role_arn=identity.arns[Role.SCHEDULER],
+            failed_events_arn=functions.failed_events.arn,
+            key_arn=encryption.arns[OPERATIONS],
+        ),
+        opts,
+    )
+    Cluster("cluster", ClusterArgs(settings=settings, role_arns=identity.arns, document=publication.document), opts)
+    pulumi.export("settings", publication.document)
+    pulumi.export("buckets", dict(storage.names))
+    pulumi.export("keys", dict(encryption.arns))
+    pulumi.export("roles", {role.value: arn for role, arn in identity.arns.items()})
+    pulumi.export("functions", {function.value: arn for function, arn in functions.arns.items()})
+
+
+def _account(settings: Settings) -> aws.Provider:
+    """The AWS provider, held to the account and region of the settings: a wrong profile is refused, not provisioned."""
+    return aws.Provider(
+        PROJECT,
+        region=settings.region,
+        allowed_account_ids=[settings.account_id],
+        # The sandbox answers under one host name, so buckets cannot be part of it.
+        s3_use_path_style=settings.sandbox,
+        skip_metadata_api_check=settings.sandbox,
+    )

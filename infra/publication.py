@@ -1,0 +1,91 @@
+"""The one settings object of the environment, and where it is published outside the cluster."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import pulumi
+import pulumi_aws as aws
+
+from aivo_backup.policy.environment import Component, Environment, EvidenceSettings
+from aivo_backup.policy.names import (
+    COMPLIANCE,
+    OPERATIONS,
+    SECRET_MINIO_SOURCE,
+    SECRET_OPENSEARCH,
+    Role,
+    role_arn,
+    secret_name,
+    settings_parameter,
+)
+from infra.settings import Settings
+from infra.tags import aws_tags
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublicationArgs:
+    """What the settings are made from."""
+
+    settings: Settings
+    key_arns: Mapping[str, pulumi.Output[str]]
+    bucket_names: Mapping[str, str]
+
+
+class Publication(pulumi.ComponentResource):
+    """The settings as JSON, and the SSM parameter that functions and the CLI read.
+
+    Attributes:
+        document: the settings as JSON text.
+    """
+
+    document: pulumi.Output[str]
+
+    def __init__(self, name: str, args: PublicationArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("aivo:backup:Publication", name, None, opts)
+        settings = args.settings
+        self.document = pulumi.Output.all(**args.key_arns).apply(
+            lambda arns: as_text(environment(settings, key_arns=arns, bucket_names=args.bucket_names))
+        )
+        aws.ssm.Parameter(
+            "settings",
+            name=settings_parameter(settings.environment),
+            description="Settings of aivo-backup; written by Pulumi, holds no secret",
+            type="SecureString",
+            key_id=args.key_arns[OPERATIONS],
+            # Past 4 KiB the standard tier refuses it, and sentinel queries can be long.
+            tier="Advanced",
+            value=self.document,
+            tags=aws_tags(settings, component="settings", data_class="none"),
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+        self.register_outputs({"document": self.document})
+
+
+def environment(settings: Settings, *, key_arns: Mapping[str, str], bucket_names: Mapping[str, str]) -> Environment:
+    """The settings object that jobs, functions and the CLI read."""
+    name = settings.environment
+    components = [component.value for component in Component]
+    return Environment(
+        name=name,
+        region=settings.region,
+        account_id=settings.account_id,
+        namespace=settings.cluster.namespace,
+        production=settings.production,
+        objectives=settings.objectives,
+        buckets={use: bucket_names[use] for use in components},
+        keys={use: key_arns[use] for use in (*components, COMPLIANCE)},
+        evidence=EvidenceSettings(
+            bucket=bucket_names[COMPLIANCE], lock_mode=settings.evidence.mode, lock_days=settings.evidence.days
+        ),
+        postgres=settings.postgres,
+        minio=replace(settings.minio, source_secret=secret_name(name, SECRET_MINIO_SOURCE)),
+        opensearch=replace(settings.opensearch, login_secret=secret_name(name, SECRET_OPENSEARCH)),
+        backups=settings.backups,
+        verification_cron=settings.verification_cron,
+        restore_role=role_arn(settings.account_id, name, Role.RESTORER),
+    )
+
+
+def as_text(settings: Environment) -> str:
+    """Stable JSON: the same settings give the same bytes, so that nothing is updated without a change."""
+    return json.dumps(settings.to_json(), indent=1, sort_keys=True)

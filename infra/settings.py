@@ -1,0 +1,185 @@
+"""Stack configuration to typed, validated settings. Nothing is registered before all of it has been checked.
+
+Keys are spelled as in the published ``settings.json``. None of them holds a secret: secrets are named, and live in
+Kubernetes secrets and in Secrets Manager.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import get_type_hints
+
+from aivo_backup.policy.bounds import holds
+from aivo_backup.policy.codec import from_json
+from aivo_backup.policy.environment import (
+    LockMode,
+    MinioSettings,
+    Objectives,
+    OpenSearchSettings,
+    PostgresSettings,
+    ScheduledRun,
+)
+from aivo_backup.policy.names import PROJECT
+from aivo_backup.policy.schedules import BACKUPS, VERIFICATION_CRON
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterSettings:
+    """The Kubernetes cluster that runs the jobs.
+
+    Attributes:
+        oidc_provider: the cluster's OIDC issuer without ``https://``; roles trust its service accounts.
+        image: the job image; pinned by digest wherever the environment is production-like.
+        create_namespace: create the namespace under the restricted Pod Security level; adopted when false.
+        store_namespace: where PostgreSQL, MinIO and OpenSearch run.
+        postgres_service_account: service account of the database's pods; its sidecar archives WAL.
+        opensearch_service_account: service account of OpenSearch's pods; they write the snapshots.
+        storage_class: class of the volumes that keep spools; the cluster's default when empty.
+    """
+
+    oidc_provider: str
+    image: str
+    image_pull_policy: str = "IfNotPresent"
+    namespace: str = "aivo-system"
+    create_namespace: bool = False
+    store_namespace: str = "aivo"
+    postgres_service_account: str = "postgresql"
+    opensearch_service_account: str = "opensearch"
+    storage_class: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FunctionSettings:
+    """The Lambda functions.
+
+    Attributes:
+        image: the image by digest; the source tree is packed as a zip when empty (sandbox only: pgBackRest and
+            PostgreSQL are not in a zip).
+        log_retention_days: of log groups; CloudWatch takes only its own steps.
+        reserved_concurrency: at most so many at once; None leaves the account's pool open, -1 is the same to AWS.
+        subnets: run inside these subnets of the VPC; outside any VPC when empty.
+    """
+
+    image: str = ""
+    memory_megabytes: int = 3008
+    scratch_megabytes: int = 10240
+    log_retention_days: int = 400
+    reserved_concurrency: int | None = None
+    tracing: bool = True
+    subnets: tuple[str, ...] = ()
+    security_groups: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvidenceLock:
+    """How records and reports are locked.
+
+    Attributes:
+        days: never beyond the seven years of the retention class: a lock may not outlive what was promised.
+    """
+
+    mode: LockMode
+    days: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleOverride:
+    """What an environment changes in one row of the table of schedules; None keeps the row's own."""
+
+    cron: str | None = None
+    start_deadline_seconds: int | None = None
+    longest_run_seconds: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Everything that differs between environments.
+
+    Attributes:
+        environment: the stack's name.
+        production: restores in place ask for the environment's name to be typed; images must be pinned.
+        protect: Pulumi refuses to delete keys and buckets.
+        bucket_suffix: makes bucket names unique among all accounts; empty uses the runbook's names as they are.
+        administrators: ARNs that may administer keys (never use them); the account's root when empty.
+        operators: ARNs that may take on the restorer and the initialiser.
+        schedules: overrides by the schedule's name.
+    """
+
+    environment: str
+    region: str
+    account_id: str
+    production: bool = False
+    protect: bool = True
+    owner: str
+    bucket_suffix: str
+    key_deletion_days: int = 30
+    administrators: tuple[str, ...] = ()
+    operators: tuple[str, ...] = ()
+    objectives: Objectives = field(default_factory=Objectives)
+    evidence: EvidenceLock
+    cluster: ClusterSettings
+    functions: FunctionSettings = field(default_factory=FunctionSettings)
+    postgres: PostgresSettings
+    minio: MinioSettings
+    opensearch: OpenSearchSettings
+    schedules: Mapping[str, ScheduleOverride] = field(default_factory=dict[str, ScheduleOverride])
+    verification_cron: str = VERIFICATION_CRON
+
+    @property
+    def backups(self) -> tuple[ScheduledRun, ...]:
+        """The table of backup schedules with this environment's overrides."""
+        return tuple(_overridden(row, self.schedules.get(row.name)) for row in BACKUPS)
+
+    @property
+    def sandbox(self) -> bool:
+        """Whether this is the environment that is realised on one machine."""
+        return self.environment == "local"
+
+
+def load(stack: str, values: Mapping[str, str]) -> Settings:
+    """Settings of a stack, typed; :func:`infra.validation.check` judges their values.
+
+    Args:
+        stack: the environment's name.
+        values: the stack's configuration as Pulumi hands it to a program: ``aivo-backup:key`` to a string, JSON for
+            whatever is not a string itself. Keys of other namespaces (providers) are left alone.
+
+    Raises:
+        ConfigurationError: a key is unknown, missing or mistyped; the message names it.
+    """
+    kinds = get_type_hints(Settings)
+    data: dict[str, object] = {}
+    for key, text in values.items():
+        space, _, name = key.partition(":")
+        if space == PROJECT:
+            data[name] = text if kinds.get(name) is str else _parsed(text)
+    holds(
+        f"{PROJECT}.environment",
+        data.get("environment", stack),
+        data.get("environment", stack) == stack,
+        bound=f"the stack is called {stack}; leave the key out",
+    )
+    return from_json(Settings, {**data, "environment": stack}, where=PROJECT)
+
+
+def _parsed(text: str) -> object:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        # Left as text: the typed reader names the key, the value and what it should have been.
+        return text
+
+
+def _overridden(row: ScheduledRun, override: ScheduleOverride | None) -> ScheduledRun:
+    if override is None:
+        return row
+    return replace(
+        row,
+        cron=row.cron if override.cron is None else override.cron,
+        start_deadline_seconds=(
+            row.start_deadline_seconds if override.start_deadline_seconds is None else override.start_deadline_seconds
+        ),
+        longest_run_seconds=(
+            row.longest_run_seconds if override.longest_run_seconds is None else override.longest_run_seconds
+        ),
+    )

@@ -1,0 +1,307 @@
+"""What the values of an environment's settings may be. Each refusal names the key, the value and the bound."""
+
+from aivo_backup.policy.bounds import holds, matching, within
+from aivo_backup.policy.environment import LockMode, RepositoryType
+from aivo_backup.policy.names import COMPLIANCE, PROJECT, bucket_name
+from aivo_backup.policy.objectives import require_objectives
+from aivo_backup.policy.retention import (
+    COMPLIANCE_DAYS,
+    MINIO_DAYS,
+    OPENSEARCH_DAYS,
+    POSTGRES_FULLS_KEPT,
+    POSTGRES_RECOVERY_WINDOW_DAYS,
+)
+from aivo_backup.policy.schedules import BACKUPS, check_cron
+from infra.settings import ClusterSettings, FunctionSettings, Settings
+
+_ARN = r"arn:aws[a-z-]*:[a-z0-9-]+:[a-z0-9-]*:(?:\d{12})?:\S+"
+_DNS_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+_DIGEST = r"[^\s@]+@sha256:[0-9a-f]{64}"
+_DIGEST_EXAMPLE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/aivo-backup@sha256:<64 hex digits>"
+_URL = r"https?://[^\s/]+"
+_HOST = r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?"
+_BUCKET_LIMIT = 63
+# The CronJob controller looks every 10 seconds; a shorter deadline can pass between two looks.
+_SHORTEST_DEADLINE = 10
+_DAY = 86400
+_GIBIBYTE = 1024**3
+# The steps that CloudWatch Logs accepts; below a year, an incident found late has no log any more.
+_LOG_RETENTION_STEPS = (365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653)
+
+
+def check(settings: Settings) -> None:
+    """Refuses settings that cannot be used.
+
+    Raises:
+        ConfigurationError: the first setting out of its bounds, with key, value and bound.
+    """
+    _check_account(settings)
+    _check_evidence(settings)
+    _check_cluster(settings.cluster, production=settings.production)
+    _check_functions(settings.functions, sandbox=settings.sandbox)
+    _check_postgres(settings)
+    _check_minio(settings)
+    _check_opensearch(settings)
+    _check_schedules(settings)
+    require_objectives(
+        objectives=settings.objectives,
+        backups=settings.backups,
+        postgres=settings.postgres,
+        minio=settings.minio,
+        opensearch=settings.opensearch,
+    )
+
+
+def _key(*path: str) -> str:
+    return ".".join((PROJECT, *path))
+
+
+def _check_account(settings: Settings) -> None:
+    matching(_key("environment"), settings.environment, pattern=r"[a-z][a-z0-9-]{1,15}", example="prod")
+    matching(_key("region"), settings.region, pattern=r"[a-z]{2}(?:-[a-z]+)+-\d", example="us-east-1")
+    matching(_key("account_id"), settings.account_id, pattern=r"\d{12}", example="123456789012")
+    matching(
+        _key("bucket_suffix"), settings.bucket_suffix, pattern=r"|-[a-z0-9](?:[a-z0-9-]*[a-z0-9])?", example="-prod-x"
+    )
+    longest = bucket_name(COMPLIANCE, settings.bucket_suffix)
+    holds(
+        _key("bucket_suffix"),
+        settings.bucket_suffix,
+        len(longest) <= _BUCKET_LIMIT,
+        bound=f"{longest} has {len(longest)} characters, S3 allows {_BUCKET_LIMIT}",
+    )
+    holds(
+        _key("bucket_suffix"),
+        settings.bucket_suffix,
+        settings.sandbox or bool(settings.bucket_suffix),
+        bound="bucket names are shared by all of AWS's customers: give a suffix such as -prod-123456789012",
+    )
+    within(_key("key_deletion_days"), settings.key_deletion_days, low=7, high=30, why="what KMS allows")
+    holds(
+        _key("key_deletion_days"),
+        settings.key_deletion_days,
+        not settings.production or settings.key_deletion_days == 30,
+        bound="a production key waits the full 30 days, so that a deletion by mistake is noticed",
+    )
+    for name in ("administrators", "operators"):
+        arns: tuple[str, ...] = getattr(settings, name)
+        for arn in arns:
+            matching(_key(name), arn, pattern=_ARN, example=f"arn:aws:iam::{settings.account_id}:role/backup-{name}")
+    holds(
+        _key("administrators"),
+        settings.administrators,
+        not settings.production or bool(settings.administrators),
+        bound="a production environment names who administers its keys",
+    )
+    objectives = settings.objectives
+    within(_key("objectives", "rpo_seconds"), objectives.rpo_seconds, low=60, high=_DAY, why="seconds")
+    within(_key("objectives", "rto_seconds"), objectives.rto_seconds, low=60, high=7 * _DAY, why="seconds")
+    for name in ("backup_success_rate", "verification_success_rate"):
+        within(_key("objectives", name), getattr(objectives, name), low=0.5, high=1, why="a share of 1")
+
+
+def _check_evidence(settings: Settings) -> None:
+    lock = settings.evidence
+    within(
+        _key("evidence", "days"),
+        lock.days,
+        low=1,
+        high=COMPLIANCE_DAYS,
+        why="a lock may not outlive the seven years that are promised",
+    )
+    holds(
+        _key("evidence", "days"),
+        lock.days,
+        not settings.production or lock.days == COMPLIANCE_DAYS,
+        bound=f"the compliance class is {COMPLIANCE_DAYS} days in production",
+    )
+    holds(
+        _key("evidence", "mode"),
+        lock.mode.value,
+        not settings.production or lock.mode is LockMode.COMPLIANCE,
+        bound="a production lock is COMPLIANCE: nobody lifts it",
+    )
+
+
+def _check_cluster(cluster: ClusterSettings, *, production: bool) -> None:
+    matching(
+        _key("cluster", "oidc_provider"),
+        cluster.oidc_provider,
+        pattern=r"[a-z0-9.-]+(?:/[A-Za-z0-9/_-]+)?",
+        example="oidc.eks.us-east-1.amazonaws.com/id/EXAMPLE (without https://)",
+    )
+    for name in ("namespace", "store_namespace", "postgres_service_account", "opensearch_service_account"):
+        matching(_key("cluster", name), getattr(cluster, name), pattern=_DNS_LABEL, example="aivo-system")
+    holds(_key("cluster", "image"), cluster.image, bool(cluster.image.strip()), bound="name the job image")
+    if production:
+        matching(_key("cluster", "image"), cluster.image, pattern=_DIGEST, example=_DIGEST_EXAMPLE)
+    holds(
+        _key("cluster", "image_pull_policy"),
+        cluster.image_pull_policy,
+        cluster.image_pull_policy in ("Always", "IfNotPresent", "Never"),
+        bound="Always, IfNotPresent or Never",
+    )
+
+
+def _check_functions(functions: FunctionSettings, *, sandbox: bool) -> None:
+    if functions.image or not sandbox:
+        matching(_key("functions", "image"), functions.image, pattern=_DIGEST, example=_DIGEST_EXAMPLE)
+    within(
+        _key("functions", "memory_megabytes"), functions.memory_megabytes, low=512, high=10240, why="what Lambda allows"
+    )
+    within(
+        _key("functions", "scratch_megabytes"),
+        functions.scratch_megabytes,
+        low=512,
+        high=10240,
+        why="what Lambda allows",
+    )
+    holds(
+        _key("functions", "log_retention_days"),
+        functions.log_retention_days,
+        functions.log_retention_days in _LOG_RETENTION_STEPS,
+        bound=f"one of {', '.join(map(str, _LOG_RETENTION_STEPS))}",
+    )
+    if functions.reserved_concurrency is not None:
+        within(
+            _key("functions", "reserved_concurrency"),
+            functions.reserved_concurrency,
+            low=1,
+            high=100,
+            why="per function",
+        )
+    for subnet in functions.subnets:
+        matching(
+            _key("functions", "subnets"), subnet, pattern=r"subnet-[0-9a-f]{8,17}", example="subnet-0123456789abcdef0"
+        )
+    for group in functions.security_groups:
+        matching(
+            _key("functions", "security_groups"), group, pattern=r"sg-[0-9a-f]{8,17}", example="sg-0123456789abcdef0"
+        )
+    holds(
+        _key("functions", "security_groups"),
+        functions.security_groups,
+        bool(functions.subnets) == bool(functions.security_groups),
+        bound="subnets and security groups come together",
+    )
+
+
+def _check_postgres(settings: Settings) -> None:
+    postgres = settings.postgres
+    for name in ("host", "sidecar_host"):
+        matching(
+            _key("postgres", name), getattr(postgres, name), pattern=_HOST, example="postgresql.aivo.svc.cluster.local"
+        )
+    for name in ("port", "sidecar_port"):
+        within(_key("postgres", name), getattr(postgres, name), low=1, high=65535, why="a TCP port")
+    matching(_key("postgres", "stanza"), postgres.stanza, pattern=_DNS_LABEL, example="aivo-postgres")
+    within(
+        _key("postgres", "archive_timeout_seconds"),
+        postgres.archive_timeout_seconds,
+        low=1,
+        high=settings.objectives.rpo_seconds,
+        why="every write waits at most this long for the archive",
+    )
+    within(
+        _key("postgres", "full_backups_kept"),
+        postgres.full_backups_kept,
+        low=POSTGRES_FULLS_KEPT,
+        high=60,
+        why="the runbook keeps 7 weekly fulls",
+    )
+    within(
+        _key("postgres", "recovery_window_days"),
+        postgres.recovery_window_days,
+        low=POSTGRES_RECOVERY_WINDOW_DAYS,
+        high=postgres.full_backups_kept * 7,
+        why="the runbook's 14 days, and no more than the weekly fulls cover",
+    )
+    within(
+        _key("postgres", "process_max"), postgres.process_max, low=1, high=64, why="parallel processes of pgBackRest"
+    )
+    within(_key("postgres", "size_bytes"), postgres.size_bytes, low=0, high=2**60, why="bytes")
+
+
+def _check_minio(settings: Settings) -> None:
+    minio = settings.minio
+    matching(
+        _key("minio", "endpoint"), minio.endpoint, pattern=_URL, example="http://minio.aivo.svc.cluster.local:9000"
+    )
+    within(
+        _key("minio", "retention_days"),
+        minio.retention_days,
+        low=MINIO_DAYS,
+        high=365,
+        why="the operational class is 30",
+    )
+    within(
+        _key("minio", "increment_retention_hours"), minio.increment_retention_hours, low=24, high=24 * 30, why="hours"
+    )
+    within(_key("minio", "deletion_guard_share"), minio.deletion_guard_share, low=0, high=1, why="a share of 1")
+    within(_key("minio", "verify_share"), minio.verify_share, low=0.01, high=1, why="a share of 1")
+    within(_key("minio", "transfers"), minio.transfers, low=1, high=256, why="objects at once")
+    within(_key("minio", "part_bytes"), minio.part_bytes, low=5 * 1024**2, high=5 * _GIBIBYTE, why="what S3 allows")
+    within(
+        _key("minio", "bytes_in_flight"),
+        minio.bytes_in_flight,
+        low=minio.part_bytes,
+        high=64 * _GIBIBYTE,
+        why="one part",
+    )
+    within(_key("minio", "size_bytes"), minio.size_bytes, low=0, high=2**60, why="bytes")
+
+
+def _check_opensearch(settings: Settings) -> None:
+    search = settings.opensearch
+    matching(_key("opensearch", "endpoint"), search.endpoint, pattern=_URL, example="https://opensearch.aivo.svc:9200")
+    within(
+        _key("opensearch", "retention_days"),
+        search.retention_days,
+        low=OPENSEARCH_DAYS,
+        high=365,
+        why="the operational class is 30",
+    )
+    within(
+        _key("opensearch", "increment_retention_hours"),
+        search.increment_retention_hours,
+        low=24,
+        high=96,
+        why="hours; more than 200 snapshots slow a repository down",
+    )
+    within(_key("opensearch", "bytes_per_second"), search.bytes_per_second, low=1, high=2**40, why="bytes per second")
+    within(_key("opensearch", "size_bytes"), search.size_bytes, low=0, high=2**60, why="bytes")
+    holds(
+        _key("opensearch", "repository_type"),
+        search.repository_type.value,
+        settings.sandbox or search.repository_type is RepositoryType.S3,
+        bound="fs is for the sandbox: a folder of the cluster dies with the cluster",
+    )
+    holds(
+        _key("opensearch", "fs_location"),
+        search.fs_location,
+        (search.repository_type is RepositoryType.FS) == bool(search.fs_location),
+        bound="set it for a repository of type fs, and only then",
+    )
+
+
+def _check_schedules(settings: Settings) -> None:
+    known = {row.name for row in BACKUPS}
+    for name in settings.schedules:
+        holds(_key("schedules", name), name, name in known, bound=f"one of {', '.join(sorted(known))}")
+    for row in settings.backups:
+        check_cron(row.cron, where=_key("schedules", row.name, "cron"))
+        within(
+            _key("schedules", row.name, "start_deadline_seconds"),
+            row.start_deadline_seconds,
+            low=_SHORTEST_DEADLINE,
+            high=_DAY,
+            why="the controller looks every 10 s",
+        )
+        within(
+            _key("schedules", row.name, "longest_run_seconds"),
+            row.longest_run_seconds,
+            low=60,
+            high=_DAY,
+            why="seconds",
+        )
+    check_cron(settings.verification_cron, where=_key("verification_cron"))

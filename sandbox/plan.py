@@ -1,0 +1,267 @@
+"""Registers the Pulumi program in this process, without Pulumi's CLI, a cloud or a cluster.
+
+``python -m sandbox.plan prod`` (``make plan STACK=prod``) writes ``build/plan/prod.json``, every resource with its
+type, name, inputs, parent and options, and ``build/plan/prod/*.yaml``, every Kubernetes object.
+"""
+
+import asyncio
+import contextvars
+import json
+import runpy
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import pulumi
+import yaml
+from pulumi.runtime import mocks, rpc, set_all_config, stack
+from pulumi.runtime import settings as runtime_settings
+
+from aivo_backup.errors import BackupError, ConfigurationError, ExitCode
+from aivo_backup.policy.names import PROJECT
+
+ROOT = Path(__file__).resolve().parent.parent
+_STACKS = ROOT / "stacks"
+_STACK_TYPE = "pulumi:pulumi:Stack"
+_KUBERNETES = "kubernetes:"
+# Options that change what happens to a resource; the rest of a request is the engine's own business.
+_OPTIONS = ("protect", "retainOnDelete", "deleteBeforeReplace", "ignoreChanges", "provider", "dependencies")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Registered:
+    """One resource as the program registered it.
+
+    Attributes:
+        parent: URN of the parent.
+        options: Pulumi's resource options, only those that are set.
+        id: what the realiser called it.
+        state: what the realiser answered.
+    """
+
+    urn: str
+    type: str
+    name: str
+    inputs: Mapping[str, Any]
+    parent: str
+    options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    id: str = ""
+    state: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Registration:
+    """Everything that one run of the program registered, in order, and what it exported."""
+
+    resources: tuple[Registered, ...]
+    outputs: Mapping[str, Any]
+
+    def of_type(self, resource_type: str) -> tuple[Registered, ...]:
+        """The resources of one type, for example ``aws:s3/bucket:Bucket``."""
+        return tuple(resource for resource in self.resources if resource.type == resource_type)
+
+
+class Planned(mocks.Mocks):
+    """Answers as a provider would, from the inputs alone: nothing is created anywhere."""
+
+    def __init__(self, *, region: str, account_id: str) -> None:
+        self._region = region
+        self._account_id = account_id
+
+    def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str | None, dict[Any, Any]]:
+        """An id, and the inputs with the outputs that the program reads."""
+        inputs = cast("dict[str, Any]", args.inputs)
+        name = str(inputs.get("bucket") or inputs.get("name") or args.name)
+        service, _, kind = args.typ.partition(":")[2].partition("/")
+        if service == "s3":
+            arn = f"arn:aws:s3:::{name}"
+        elif service == "iam":
+            arn = f"arn:aws:iam::{self._account_id}:{kind.partition(':')[0]}/{name}"
+        else:
+            arn = f"arn:aws:{service}:{self._region}:{self._account_id}:{kind.partition(':')[0]}/{name}"
+        return name, {**inputs, "arn": arn, "keyId": name, "url": f"https://{service}.invalid/{name}"}
+
+    def call(self, args: mocks.MockCallArgs) -> tuple[dict[Any, Any], list[tuple[str, str]] | None]:
+        """The program looks nothing up: a plan must not depend on what an account happens to hold."""
+        raise NotImplementedError(f"the program must not call {args.token}")
+
+
+class _Recorder(mocks.MockMonitor):
+    """Keeps parent and options too, which the plain mocks do not pass on."""
+
+    def __init__(self, realiser: mocks.Mocks) -> None:
+        super().__init__(realiser)
+        self.registered: list[Registered] = []
+
+    def RegisterResource(self, request: Any) -> Any:  # noqa: N802 - the name of the engine's call
+        answer = super().RegisterResource(request)
+        if request.type != _STACK_TYPE:
+            known = self.resources[answer.urn]
+            self.registered.append(
+                Registered(
+                    urn=answer.urn,
+                    type=request.type,
+                    name=request.name,
+                    inputs=cast("dict[str, Any]", rpc.deserialize_properties(request.object)),
+                    parent=request.parent,
+                    options=_options(request),
+                    id=str(known.id or ""),
+                    state=known.state,
+                )
+            )
+        return answer
+
+
+def _options(request: Any) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    for name in _OPTIONS:
+        value = getattr(request, name)
+        if value:
+            options[name] = value if isinstance(value, bool | str) else [str(entry) for entry in value]
+    return options
+
+
+def stack_configuration(name: str, overrides: Mapping[str, object] | None = None) -> dict[str, str]:
+    """The configuration of a stack, as Pulumi would hand it to the program.
+
+    Args:
+        name: of ``stacks/Pulumi.<name>.yaml``.
+        overrides: dotted key to value, for example ``{"opensearch.fs_location": "/…"}``.
+
+    Raises:
+        ConfigurationError: there is no such stack, or its file is not YAML.
+    """
+    file = _STACKS / f"Pulumi.{name}.yaml"
+    if not file.is_file():
+        known = ", ".join(sorted(path.name.split(".")[1] for path in _STACKS.glob("Pulumi.*.yaml")))
+        raise ConfigurationError(f"stack {name!r} does not exist", mend=f"known: {known}")
+    try:
+        content = cast("dict[str, Any]", yaml.safe_load(file.read_text()))
+    except yaml.YAMLError as error:
+        raise ConfigurationError(f"{file.name} is not YAML: {error}") from error
+    values = cast("dict[str, Any]", content["config"])
+    for path, value in (overrides or {}).items():
+        head, *rest = path.split(".")
+        _set(values, [f"{PROJECT}:{head}", *rest], value)
+    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
+
+
+def _set(values: dict[str, Any], path: list[str], value: object) -> None:
+    head, *rest = path
+    if rest:
+        _set(values.setdefault(head, {}), rest, value)
+    else:
+        values[head] = value
+
+
+def register(
+    name: str, *, realiser: mocks.Mocks | None = None, overrides: Mapping[str, object] | None = None
+) -> Registration:
+    """Runs the program for one stack. May be called any number of times in one process.
+
+    Args:
+        realiser: what is asked for each resource's id and state, in the order in which they can be created; by
+            default nothing is created.
+        overrides: as :func:`stack_configuration`.
+
+    Raises:
+        ConfigurationError: the stack's configuration is refused.
+    """
+    configuration = stack_configuration(name, overrides)
+    if realiser is None:
+        realiser = Planned(region=configuration[f"{PROJECT}:region"], account_id=configuration[f"{PROJECT}:account_id"])
+    # Pulumi keeps its state in context variables: a context of its own makes the next run start from nothing.
+    return contextvars.Context().run(_run, name, configuration, realiser)
+
+
+def _run(name: str, configuration: dict[str, str], realiser: mocks.Mocks) -> Registration:
+    recorder = _Recorder(realiser)
+    loop = asyncio.new_event_loop()
+    # Pulumi asks for the thread's loop while the mocks are set, so it has to be there before.
+    asyncio.set_event_loop(loop)
+    try:
+        set_all_config(configuration)
+        mocks.set_mocks(realiser, project=PROJECT, stack=name, preview=False, monitor=recorder)
+        loop.run_until_complete(stack.run_pulumi_func(_program))
+        root = cast("stack.Stack", runtime_settings.get_root_resource())
+        outputs = loop.run_until_complete(pulumi.Output.from_input(root.outputs).future())
+    except pulumi.RunError as error:
+        raise ConfigurationError(str(error)) from error
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
+    return Registration(resources=tuple(recorder.registered), outputs=cast("dict[str, Any]", outputs or {}))
+
+
+def _program() -> None:
+    runpy.run_path(str(ROOT / "__main__.py"))
+
+
+def write(registration: Registration, folder: Path, name: str) -> tuple[Path, int]:
+    """Writes ``<folder>/<name>.json`` and ``<folder>/<name>/*.yaml``; what was there for the stack is replaced.
+
+    Returns:
+        the JSON file and the number of Kubernetes objects.
+    """
+    manifests = folder / name
+    if manifests.exists():
+        shutil.rmtree(manifests)
+    manifests.mkdir(parents=True)
+    resources = sorted(registration.resources, key=lambda resource: resource.urn)
+    plan = {
+        "stack": name,
+        "resources": [
+            {
+                "urn": resource.urn,
+                "type": resource.type,
+                "name": resource.name,
+                "inputs": resource.inputs,
+                "parent": resource.parent,
+                "options": resource.options,
+            }
+            for resource in resources
+        ],
+        "outputs": registration.outputs,
+    }
+    file = folder / f"{name}.json"
+    file.write_text(json.dumps(plan, indent=1, sort_keys=True, default=_plain) + "\n")
+    objects = [resource for resource in resources if resource.type.startswith(_KUBERNETES)]
+    for resource in objects:
+        kind, label = resource.inputs["kind"], resource.inputs["metadata"]["name"]
+        (manifests / f"{kind.lower()}-{label}.yaml").write_text(yaml.safe_dump(dict(resource.inputs), sort_keys=False))
+    return file, len(objects)
+
+
+def _plain(value: object) -> object:
+    """Archives and assets by what they hold; the bytes themselves are no part of a plan."""
+    if isinstance(value, pulumi.AssetArchive):
+        return {"archive": dict(value.assets)}
+    if isinstance(value, pulumi.FileArchive | pulumi.FileAsset):
+        return {"path": str(value.path)}
+    raise TypeError(f"{type(value).__name__} has no place in a plan")
+
+
+def main(arguments: list[str]) -> int:
+    """The command behind ``make plan``; returns the exit code."""
+    if len(arguments) != 1:
+        sys.stderr.write("usage: python -m sandbox.plan STACK (make plan STACK=prod)\n")
+        return ExitCode.USAGE
+    name = arguments[0]
+    try:
+        registration = register(name)
+    except BackupError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+    file, objects = write(registration, ROOT / "build" / "plan", name)
+    sys.stdout.write(
+        f"{file.relative_to(ROOT)}: {len(registration.resources)} resources; "
+        f"{file.parent.relative_to(ROOT)}/{name}/: {objects} Kubernetes objects\n"
+    )
+    return ExitCode.DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
