@@ -19,7 +19,8 @@ from typing import Any
 
 from aivo_backup.catalog.records import Fact
 from aivo_backup.policy.codec import parse_time
-from aivo_backup.stores.opensearch.cluster import Cluster, ClusterError, in_batches
+from aivo_backup.stores.opensearch.client import ClusterError
+from aivo_backup.stores.opensearch.cluster import Cluster, in_batches
 from aivo_backup.stores.opensearch.states import Counted, operations
 
 # All samples of one run go into one record.

@@ -6,7 +6,8 @@ from typing import Any
 
 from aivo_backup.errors import BackupError, ConfigurationError, RefusedError
 from aivo_backup.policy.environment import OpenSearchSettings, RepositoryType
-from aivo_backup.stores.opensearch.cluster import Cluster, ClusterError
+from aivo_backup.stores.opensearch.client import ClusterError
+from aivo_backup.stores.opensearch.cluster import Cluster
 
 _KMS_SINCE = (3, 1)
 _RECOVERY_RATE = "indices.recovery.max_bytes_per_sec"

@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from aivo_backup.errors import BackupError
-from aivo_backup.stores.opensearch.cluster import ClusterError
+from aivo_backup.stores.opensearch.client import ClusterError
 from aivo_backup.stores.opensearch.names import snapshot_name
 from aivo_backup.stores.opensearch.repository import Repository
 from aivo_backup.stores.opensearch.states import SnapshotOutcome, outcome, snapshot_failures
-from aivo_backup.stores.port import Progress
+from aivo_backup.stores.port import PartialBackupError, Progress
 
 _FIRST_PAUSE_SECONDS = 0.2
 _LONGEST_PAUSE_SECONDS = 5.0
@@ -18,7 +18,7 @@ _LONGEST_PAUSE_SECONDS = 5.0
 _PATIENCE_SECONDS = 120.0
 
 
-class PartialSnapshotError(BackupError):
+class PartialSnapshotError(PartialBackupError):
     """The snapshot ended without some shards. It is no recovery point; the run is *partial*."""
 
 

@@ -17,6 +17,7 @@ from aivo_backup.stores.opensearch import facts as noted
 from aivo_backup.stores.opensearch.cluster import Cluster
 from aivo_backup.stores.opensearch.names import chosen
 from aivo_backup.stores.opensearch.repository import Repository, repository_body
+from aivo_backup.stores.opensearch.restore import RestorePlan, Restorer, RestoreRequest, RestoreResult
 from aivo_backup.stores.opensearch.snapshots import Snapshot, Snapshots
 from aivo_backup.stores.opensearch.states import SnapshotOutcome
 from aivo_backup.stores.opensearch.verification import RestoreTest
@@ -155,6 +156,27 @@ class OpenSearchStore:
             self._tested_on, point, heartbeat_index=self._settings.heartbeat_index, now=now, progress=progress
         )
         return test.run(stopwatch)
+
+    def plan_restore(self, request: RestoreRequest, *, now: datetime) -> RestorePlan:
+        """What :meth:`restore` would do; changes nothing.
+
+        Raises:
+            UsageError: an unknown snapshot or index, or a wrong rename.
+            RefusedError: the snapshot is incomplete, a target exists, or the old state cannot be kept.
+        """
+        return Restorer(self._repository).plan(request, now=now)
+
+    def restore(
+        self, request: RestoreRequest, *, now: datetime, stopwatch: Stopwatch, progress: Progress
+    ) -> RestoreResult:
+        """Restores into the production cluster for an operator.
+
+        Raises:
+            UsageError, RefusedError: as :meth:`plan_restore`; nothing was changed.
+            VerificationError: the snapshot's files are damaged.
+            BackupError: the cluster failed; the message says where the old state is.
+        """
+        return Restorer(self._repository).run(request, now=now, stopwatch=stopwatch, progress=progress)
 
     def _choose(self) -> _Chosen:
         answer = self._cluster.get(

@@ -10,7 +10,8 @@ from aivo_backup.catalog.records import Check, RecoveryPoint
 from aivo_backup.errors import BackupError, RefusedError, VerificationError
 from aivo_backup.policy.codec import format_time, parse_time
 from aivo_backup.stores.opensearch import facts as noted
-from aivo_backup.stores.opensearch.cluster import Cluster, ClusterError, in_batches
+from aivo_backup.stores.opensearch.client import ClusterError
+from aivo_backup.stores.opensearch.cluster import Cluster, in_batches
 from aivo_backup.stores.opensearch.names import abandoned, verification_prefix
 from aivo_backup.stores.opensearch.recovery import (
     LIFECYCLE_SETTINGS,
