@@ -1,0 +1,374 @@
+"""Restores a bucket, a prefix, a glob or one key, as of a point, to any store that speaks S3.
+
+Nothing is remembered between two calls: what the target already has equal is skipped, so that a restore that was
+interrupted is resumed by starting it again.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from fnmatch import fnmatchcase
+
+from aivo_backup.errors import BackupError, UnreachableError, UsageError, VerificationError
+from aivo_backup.policy.environment import MinioSettings
+from aivo_backup.stores.minio.manifest import Entry, Summary
+from aivo_backup.stores.minio.names import Wrong
+from aivo_backup.stores.minio.objects import AbsentError, ListedObject, ObjectStore
+from aivo_backup.stores.minio.ordered import Ready, in_order, ordered_objects
+from aivo_backup.stores.minio.points import Points
+from aivo_backup.stores.minio.reading import Patience, digest_of, steady
+from aivo_backup.stores.minio.spool import Spool
+from aivo_backup.stores.minio.transfer import ByteBudget, Copier, WrongContentError
+from aivo_backup.stores.port import Progress, silent
+
+_CHUNK_BYTES = 1024 * 1024
+_DELETE_BATCH = 1000
+_EXAMPLES = 1000
+_PROGRESS_EVERY = 1000
+_GLOB_CHARACTERS = "*?["
+
+
+class Change(StrEnum):
+    """What a restore does with one key of the target."""
+
+    CREATE = "create"
+    """The target lacks it."""
+    REPLACE = "replace"
+    """The target has an older, different object."""
+    REPLACE_NEWER = "replace-newer"
+    """The target has a different object written after the point's; asked for by ``overwrite_newer``."""
+    KEEP_NEWER = "keep-newer"
+    """The same, and left alone."""
+    EQUAL = "equal"
+    """The target has it already: content, content type and metadata."""
+    REMOVE = "remove"
+    """The point lacks it; asked for by ``exact``."""
+    KEEP_EXTRA = "keep-extra"
+    """The point lacks it; left alone."""
+
+    @property
+    def writes(self) -> bool:
+        """Whether the object's bytes are written."""
+        return self in (Change.CREATE, Change.REPLACE, Change.REPLACE_NEWER)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """Which objects of one source bucket.
+
+    Attributes:
+        prefix: only keys that begin so.
+        glob: only keys that match; ``*`` and ``?`` also match ``/``.
+        key: only this one.
+    """
+
+    bucket: str
+    prefix: str = ""
+    glob: str = ""
+    key: str = ""
+
+    def __post_init__(self) -> None:
+        if sum(map(bool, (self.prefix, self.glob, self.key))) > 1:
+            raise UsageError("a prefix, a glob and a key exclude each other", mend="give one of them")
+
+    @property
+    def common_prefix(self) -> str:
+        """What every selected key begins with; narrows listings."""
+        if self.glob:
+            stop = min((self.glob.find(mark) for mark in _GLOB_CHARACTERS if mark in self.glob), default=len(self.glob))
+            return self.glob[:stop]
+        return self.key or self.prefix
+
+    def takes(self, key: str) -> bool:
+        """Whether this key is selected."""
+        if self.key:
+            return key == self.key
+        if self.glob:
+            return fnmatchcase(key, self.glob)
+        return key.startswith(self.prefix)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestoreRequest:
+    """What to restore, from which point, to where.
+
+    Attributes:
+        target_bucket: made when it is missing; the source bucket's own name when empty.
+        overwrite_newer: also replace objects that were written after the point's.
+        exact: also remove selected objects that the point lacks, so that the target becomes what the point holds.
+            Where the target keeps versions they stay retrievable.
+    """
+
+    point: str
+    selection: Selection
+    target_bucket: str = ""
+    overwrite_newer: bool = False
+    exact: bool = False
+
+    @property
+    def into(self) -> str:
+        """The bucket that is written to."""
+        return self.target_bucket or self.selection.bucket
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlannedChange:
+    """One key and what is done with it; ``size`` in bytes is the point's object's, or the extra object's."""
+
+    change: Change
+    key: str
+    size: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestorePlan:
+    """What a restore would do, or did.
+
+    Attributes:
+        changes: number of keys by what is done with them.
+        bytes_written: of the objects that are written.
+        examples: the first thousand keys that change.
+        creates_bucket: the target bucket is missing.
+        keeps_versions: whether what is replaced or removed stays retrievable as an older version.
+    """
+
+    request: RestoreRequest
+    changes: Mapping[Change, int]
+    bytes_written: int
+    examples: tuple[PlannedChange, ...]
+    creates_bucket: bool
+    keeps_versions: bool
+
+    @property
+    def lost_for_good(self) -> int:
+        """Objects whose present content nobody could bring back afterwards."""
+        if self.keeps_versions:
+            return 0
+        return sum(self.changes.get(change, 0) for change in (Change.REPLACE, Change.REPLACE_NEWER, Change.REMOVE))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Done:
+    planned: PlannedChange
+    fault: str = ""
+
+
+@dataclass(kw_only=True)
+class _Tally:
+    changes: Counter[Change] = field(default_factory=Counter[Change])
+    examples: list[PlannedChange] = field(default_factory=list[PlannedChange])
+    wrong: Wrong = field(default_factory=Wrong)
+    written: int = 0
+
+    def add(self, done: _Done, removed: Spool[str]) -> None:
+        planned = done.planned
+        self.changes[planned.change] += 1
+        if done.fault:
+            self.wrong.add(f"{planned.key} ({done.fault})")
+        elif planned.change.writes:
+            self.written += planned.size
+        elif planned.change is Change.REMOVE:
+            removed.add(planned.key)
+        if planned.change is not Change.EQUAL and len(self.examples) < _EXAMPLES:
+            self.examples.append(planned)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Restorer:
+    """Restores from one backup bucket to one store.
+
+    Attributes:
+        backup, bucket: the store and bucket that hold the points.
+        target: the store that is restored to.
+    """
+
+    settings: MinioSettings
+    backup: ObjectStore
+    bucket: str
+    target: ObjectStore
+    patience: Patience = field(default_factory=Patience)
+
+    def plan(self, request: RestoreRequest, *, each: Callable[[PlannedChange], None] | None = None) -> RestorePlan:
+        """Says what :meth:`restore` would do, and changes nothing.
+
+        Args:
+            each: takes every key in order, also those beyond the plan's examples.
+
+        Raises:
+            UsageError: there is no such point, or it selects nothing.
+            DamagedManifestError: the point's manifest is missing or damaged.
+        """
+        return self._carried_out(request, apply=False, each=each, progress=silent)
+
+    def restore(
+        self,
+        request: RestoreRequest,
+        *,
+        progress: Progress = silent,
+        each: Callable[[PlannedChange], None] | None = None,
+    ) -> RestorePlan:
+        """Restores, and answers what was done.
+
+        Removals come last, and only if everything else succeeded.
+
+        Raises:
+            UsageError, DamagedManifestError: as :meth:`plan`; nothing was changed.
+            VerificationError: objects were not what was backed up, or not there; the message names them. They were
+                not written, all others were.
+        """
+        return self._carried_out(request, apply=True, each=each, progress=progress)
+
+    def _carried_out(
+        self,
+        request: RestoreRequest,
+        *,
+        apply: bool,
+        each: Callable[[PlannedChange], None] | None,
+        progress: Progress,
+    ) -> RestorePlan:
+        points = Points(store=self.backup, bucket=self.bucket, patience=self.patience)
+        summary = points.load(request.point).summary
+        self._look_for_any(request, points, summary)
+        exists = request.into in self.target.buckets()
+        if apply and not exists:
+            self.target.create_bucket(request.into)
+        keeps_versions = self.target.keeps_versions(request.into) if exists or apply else True
+        tally = _Tally()
+        with Spool[str]() as removed:
+            steps = self._steps(request, points, summary, apply=apply, listed=exists)
+            for done in in_order(steps, threads=self.settings.transfers):
+                tally.add(done, removed)
+                if each is not None:
+                    each(done.planned)
+                if tally.changes.total() % _PROGRESS_EVERY == 0:
+                    progress(f"{tally.changes.total()} objects, {tally.written} bytes written")
+            if tally.wrong:
+                raise VerificationError(
+                    f"{tally.wrong.count} objects of {request.point} are not what was backed up: {tally.wrong}",
+                    mend="restore these from another point",
+                )
+            if apply:
+                self._remove(request.into, removed)
+        return RestorePlan(
+            request=request,
+            changes=dict(tally.changes),
+            bytes_written=tally.written,
+            examples=tuple(tally.examples),
+            creates_bucket=not exists,
+            keeps_versions=keeps_versions,
+        )
+
+    def _look_for_any(self, request: RestoreRequest, points: Points, summary: Summary) -> None:
+        """A mistyped name must not end in a restore of nothing that looks like success."""
+        selection = request.selection
+        if selection.bucket not in summary.buckets:
+            raise UsageError(
+                f"the point {request.point} holds no bucket {selection.bucket}",
+                mend=f"it holds {', '.join(sorted(summary.buckets)) or 'none'}",
+            )
+        wanted = selection.key or selection.glob or selection.prefix
+        if wanted and next(_selected(points.entries(summary), selection), None) is None:
+            raise UsageError(
+                f"the point {request.point} has nothing in {selection.bucket} for {wanted!r}",
+                mend="check the key, or take another point",
+            )
+
+    def _steps(
+        self, request: RestoreRequest, points: Points, summary: Summary, *, apply: bool, listed: bool
+    ) -> Iterator[Ready[_Done] | Callable[[], _Done]]:
+        copier = Copier(
+            target=self.target,
+            target_bucket=request.into,
+            budget=ByteBudget(self.settings.bytes_in_flight),
+            part_bytes=self.settings.part_bytes,
+            patience=self.patience,
+        )
+        selection = request.selection
+        listing = ordered_objects(self.target, request.into, selection.common_prefix) if listed else iter(())
+        present = (found for found in listing if selection.takes(found.key))
+        for entry, found in _merged(_selected(points.entries(summary), selection), present):
+            if entry is not None:
+                yield lambda entry=entry, found=found: self._do(request, entry, found, copier if apply else None)
+            elif found is not None:
+                change = Change.REMOVE if request.exact else Change.KEEP_EXTRA
+                yield Ready(result=_Done(planned=PlannedChange(change=change, key=found.key, size=found.size)))
+
+    def _do(self, request: RestoreRequest, entry: Entry, found: ListedObject | None, copier: Copier | None) -> _Done:
+        planned = PlannedChange(change=self._change(request, entry, found), key=entry.key, size=entry.size)
+        if copier is None or not planned.change.writes:
+            return _Done(planned=planned)
+        try:
+            with steady(
+                self.backup, self.bucket, entry.target_key, version_id=entry.version_id, patience=self.patience
+            ) as reading:
+                copier.copy(reading, entry.key, attributes=entry.attributes, expected_sha256=entry.sha256)
+        except WrongContentError:
+            return _Done(planned=planned, fault="its content is not what was backed up")
+        except AbsentError:
+            return _Done(planned=planned, fault="its version is gone from the backup")
+        except UnreachableError:
+            raise
+        except BackupError as error:
+            return _Done(planned=planned, fault=error.what)
+        return _Done(planned=planned)
+
+    def _change(self, request: RestoreRequest, entry: Entry, found: ListedObject | None) -> Change:
+        if found is None:
+            return Change.CREATE
+        if self._is_equal(request.into, entry, found):
+            return Change.EQUAL
+        if found.last_modified <= entry.last_modified:
+            return Change.REPLACE
+        return Change.REPLACE_NEWER if request.overwrite_newer else Change.KEEP_NEWER
+
+    def _is_equal(self, bucket: str, entry: Entry, found: ListedObject) -> bool:
+        """Asks for as little as can tell: the listing, then the headers, then the bytes."""
+        if found.size != entry.size:
+            return False
+        same_etag = found.etag == entry.etag
+        if same_etag and found.last_modified == entry.last_modified:
+            return True
+        try:
+            info = self.patience.retried(lambda: self.target.info(bucket, found.key))
+            if info.attributes != entry.attributes:
+                return False
+            # Parts of another size, or encryption, give equal bytes another ETag.
+            return same_etag or entry.sha256 == self._target_digest(bucket, found.key)
+        except AbsentError:
+            return False
+
+    def _target_digest(self, bucket: str, key: str) -> str:
+        _, sha256 = digest_of(self.target, bucket, key, chunk_bytes=_CHUNK_BYTES, patience=self.patience)
+        return sha256
+
+    def _remove(self, bucket: str, removed: Spool[str]) -> None:
+        batch: list[str] = []
+        for key in removed:
+            batch.append(key)
+            if len(batch) == _DELETE_BATCH:
+                self.target.delete(bucket, batch)
+                batch = []
+        if batch:
+            self.target.delete(bucket, batch)
+
+
+def _selected(entries: Iterator[Entry], selection: Selection) -> Iterator[Entry]:
+    return (entry for entry in entries if entry.bucket == selection.bucket and selection.takes(entry.key))
+
+
+def _merged(
+    entries: Iterator[Entry], present: Iterator[ListedObject]
+) -> Iterator[tuple[Entry | None, ListedObject | None]]:
+    """Pairs the point's objects with the target's by key; both are ordered."""
+    entry, found = next(entries, None), next(present, None)
+    while entry is not None or found is not None:
+        if found is None or (entry is not None and entry.key < found.key):
+            yield entry, None
+            entry = next(entries, None)
+        elif entry is None or found.key < entry.key:
+            yield None, found
+            found = next(present, None)
+        else:
+            yield entry, found
+            entry, found = next(entries, None), next(present, None)

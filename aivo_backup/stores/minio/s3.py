@@ -1,0 +1,332 @@
+"""The port of :mod:`.objects` over S3, through a boto3 client that the caller made."""
+
+import base64
+import binascii
+import heapq
+import zlib
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from aivo_backup.errors import BackupError
+from aivo_backup.stores.aws import MissingError, translated
+from aivo_backup.stores.minio.objects import (
+    AbsentError,
+    Attributes,
+    ChangedError,
+    ListedObject,
+    ListedVersion,
+    ObjectInfo,
+    Stored,
+)
+
+if TYPE_CHECKING:
+    from botocore.response import StreamingBody
+    from types_boto3_s3.client import S3Client
+    from types_boto3_s3.type_defs import CompletedPartTypeDef, ObjectIdentifierTypeDef
+
+_PAGE = 1000
+_MINIMUM_PART_BYTES = 5 * 1024 * 1024
+_CHANGED = {"PreconditionFailed", "ConditionalRequestConflict", "412"}
+_ABSENT = {"NoSuchBucket", "NoSuchKey", "NoSuchVersion", "NoSuchUpload", "MethodNotAllowed", "404", "405"}
+_HEADERS = {
+    "cache-control": "CacheControl",
+    "content-disposition": "ContentDisposition",
+    "content-encoding": "ContentEncoding",
+    "content-language": "ContentLanguage",
+}
+
+
+@contextmanager
+def _errors(what: str) -> Generator[None]:
+    try:
+        with translated(what):
+            yield
+    except BackupError as error:
+        cause = error.__cause__
+        code = cause.response.get("Error", {}).get("Code", "") if isinstance(cause, ClientError) else ""
+        if code in _CHANGED:
+            raise ChangedError(f"{what}: the object changed") from cause
+        if code in _ABSENT or isinstance(error, MissingError):
+            raise AbsentError(f"{what}: not there ({code})", mend="check the name") from cause
+        raise
+
+
+class S3ObjectStore:
+    """Object storage that speaks S3.
+
+    Args:
+        client: made by the composition root; its pool should hold as many connections as there are transfers.
+        encryption_key: ARN of the KMS key for everything written; empty leaves encryption to the bucket.
+    """
+
+    minimum_part_bytes = _MINIMUM_PART_BYTES
+
+    def __init__(self, client: "S3Client", *, encryption_key: str = "") -> None:
+        self._client = client
+        self._encryption: dict[str, Any] = (
+            # One data key per bucket for a while instead of one KMS call per object.
+            {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": encryption_key, "BucketKeyEnabled": True}
+            if encryption_key
+            else {}
+        )
+
+    @property
+    def name(self) -> str:
+        """The endpoint's URL."""
+        return self._client.meta.endpoint_url
+
+    def buckets(self) -> tuple[str, ...]:
+        """See the port."""
+        with _errors(f"list the buckets of {self.name}"):
+            answer = self._client.list_buckets()
+        return tuple(sorted(bucket.get("Name", "") for bucket in answer.get("Buckets", [])))
+
+    def create_bucket(self, bucket: str) -> None:
+        """See the port."""
+        try:
+            with _errors(f"create the bucket {bucket} at {self.name}"):
+                self._client.create_bucket(Bucket=bucket)
+        except BackupError as error:
+            if not (isinstance(error.__cause__, ClientError) and "BucketAlready" in str(error.__cause__)):
+                raise
+
+    def keeps_versions(self, bucket: str) -> bool:
+        """See the port."""
+        with _errors(f"read the versioning of bucket {bucket} at {self.name}"):
+            return self._client.get_bucket_versioning(Bucket=bucket).get("Status") == "Enabled"
+
+    def objects(self, bucket: str, prefix: str = "") -> Iterator[ListedObject]:
+        """See the port."""
+        token: dict[str, Any] = {}
+        while True:
+            with _errors(f"list {bucket}/{prefix} at {self.name}"):
+                page = self._client.list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=_PAGE, **token)
+            for item in page.get("Contents", []):
+                yield ListedObject(
+                    key=item.get("Key", ""),
+                    size=item.get("Size", 0),
+                    etag=item.get("ETag", "").strip('"'),
+                    last_modified=_utc(item.get("LastModified")),
+                )
+            if not page.get("IsTruncated"):
+                return
+            token = {"ContinuationToken": page.get("NextContinuationToken", "")}
+
+    def versions(self, bucket: str, prefix: str = "") -> Iterator[ListedVersion]:
+        """See the port."""
+        markers: dict[str, Any] = {}
+        while True:
+            with _errors(f"list the versions of {bucket}/{prefix} at {self.name}"):
+                page = self._client.list_object_versions(Bucket=bucket, Prefix=prefix, MaxKeys=_PAGE, **markers)
+            kept = (
+                ListedVersion(
+                    key=item.get("Key", ""),
+                    version_id=item.get("VersionId", ""),
+                    size=item.get("Size", 0),
+                    etag=item.get("ETag", "").strip('"'),
+                    is_latest=item.get("IsLatest", False),
+                    is_marker=False,
+                )
+                for item in page.get("Versions", [])
+            )
+            deleted = (
+                ListedVersion(
+                    key=item.get("Key", ""),
+                    version_id=item.get("VersionId", ""),
+                    size=0,
+                    etag="",
+                    is_latest=item.get("IsLatest", False),
+                    is_marker=True,
+                )
+                for item in page.get("DeleteMarkers", [])
+            )
+            # Each page holds two lists that are ordered on their own.
+            yield from heapq.merge(kept, deleted, key=_key_of)
+            if not page.get("IsTruncated"):
+                return
+            markers = {"KeyMarker": page.get("NextKeyMarker", "")}
+            if page.get("NextVersionIdMarker"):
+                markers["VersionIdMarker"] = page.get("NextVersionIdMarker", "")
+
+    def folders(self, bucket: str, prefix: str) -> tuple[str, ...]:
+        """See the port."""
+        names: list[str] = []
+        token: dict[str, Any] = {}
+        while True:
+            with _errors(f"list {bucket}/{prefix} at {self.name}"):
+                page = self._client.list_objects_v2(Bucket=bucket, Prefix=prefix, Delimiter="/", **token)
+            names += [item.get("Prefix", "")[len(prefix) : -1] for item in page.get("CommonPrefixes", [])]
+            if not page.get("IsTruncated"):
+                return tuple(sorted(names))
+            token = {"ContinuationToken": page.get("NextContinuationToken", "")}
+
+    def info(self, bucket: str, key: str, *, version_id: str = "") -> ObjectInfo:
+        """See the port."""
+        version: dict[str, Any] = {"VersionId": version_id} if version_id else {}
+        with _errors(f"look at {bucket}/{key} at {self.name}"):
+            answer = self._client.head_object(Bucket=bucket, Key=key, **version)
+        return _info(answer, answer.get("ContentLength", 0))
+
+    def open(self, bucket: str, key: str, *, version_id: str = "", if_match: str = "", start: int = 0) -> "_S3Reading":
+        """See the port."""
+        options: dict[str, Any] = {}
+        if version_id:
+            options["VersionId"] = version_id
+        if if_match:
+            options["IfMatch"] = f'"{if_match}"'
+        if start:
+            options["Range"] = f"bytes={start}-"
+        what = f"read {bucket}/{key} at {self.name}"
+        with _errors(what):
+            answer = self._client.get_object(Bucket=bucket, Key=key, **options)
+        size = answer.get("ContentLength", 0)
+        if start:
+            size = int(answer.get("ContentRange", "").rpartition("/")[2] or start + size)
+        return _S3Reading(answer["Body"], _info(answer, size), what)
+
+    def put(
+        self, bucket: str, key: str, body: bytes, attributes: Attributes, *, sha256: str, only_new: bool = False
+    ) -> Stored:
+        """See the port."""
+        options: dict[str, Any] = {"IfNoneMatch": "*"} if only_new else {}
+        with _errors(f"write {bucket}/{key} at {self.name}"):
+            answer = self._client.put_object(
+                Bucket=bucket,
+                Key=key,
+                Body=body,
+                ChecksumSHA256=base64.b64encode(binascii.unhexlify(sha256)).decode("ascii"),
+                **_parameters(attributes),
+                **self._encryption,
+                **options,
+            )
+        return Stored(version_id=answer.get("VersionId", ""), etag=answer.get("ETag", "").strip('"'))
+
+    def begin_upload(self, bucket: str, key: str, attributes: Attributes) -> "_S3Upload":
+        """See the port."""
+        with _errors(f"begin to write {bucket}/{key} at {self.name}"):
+            answer = self._client.create_multipart_upload(
+                Bucket=bucket, Key=key, ChecksumAlgorithm="CRC32", **_parameters(attributes), **self._encryption
+            )
+        return _S3Upload(self._client, bucket, key, answer["UploadId"])
+
+    def abort_uploads(self, bucket: str, prefix: str) -> int:
+        """See the port."""
+        aborted = 0
+        markers: dict[str, Any] = {}
+        while True:
+            with _errors(f"list the uploads under way in {bucket}/{prefix} at {self.name}"):
+                page = self._client.list_multipart_uploads(Bucket=bucket, Prefix=prefix, **markers)
+            for item in page.get("Uploads", []):
+                _S3Upload(self._client, bucket, item.get("Key", ""), item.get("UploadId", "")).abort()
+                aborted += 1
+            if not page.get("IsTruncated"):
+                return aborted
+            markers = {
+                "KeyMarker": page.get("NextKeyMarker", ""),
+                "UploadIdMarker": page.get("NextUploadIdMarker", ""),
+            }
+
+    def delete(self, bucket: str, keys: Sequence[str]) -> None:
+        """See the port."""
+        objects: list[ObjectIdentifierTypeDef] = [{"Key": key} for key in keys]
+        with _errors(f"delete {len(keys)} objects in {bucket} at {self.name}"):
+            answer = self._client.delete_objects(Bucket=bucket, Delete={"Objects": objects, "Quiet": True})
+        for failed in answer.get("Errors", []):
+            raise BackupError(
+                f"delete {bucket}/{failed.get('Key', '')} at {self.name}: {failed.get('Code', 'refused')}",
+                mend="check the role's permission to delete",
+            )
+
+
+class _S3Reading:
+    def __init__(self, body: "StreamingBody", info: ObjectInfo, what: str) -> None:
+        self._body = body
+        self._what = what
+        self.info = info
+
+    def read(self, amount: int) -> bytes:
+        with _errors(self._what):
+            return self._body.read(amount)
+
+    def close(self) -> None:
+        self._body.close()
+
+
+class _S3Upload:
+    def __init__(self, client: "S3Client", bucket: str, key: str, upload_id: str) -> None:
+        self._client = client
+        self._bucket = bucket
+        self._key = key
+        self._id = upload_id
+        self._parts: list[CompletedPartTypeDef] = []
+
+    def put_part(self, body: bytes) -> None:
+        number = len(self._parts) + 1
+        # A cheap checksum guards the transfer of a part; the SHA-256 of the whole is the engine's.
+        checksum = base64.b64encode(zlib.crc32(body).to_bytes(4, "big")).decode("ascii")
+        with _errors(f"write part {number} of {self._bucket}/{self._key}"):
+            answer = self._client.upload_part(
+                Bucket=self._bucket,
+                Key=self._key,
+                UploadId=self._id,
+                PartNumber=number,
+                Body=body,
+                ChecksumCRC32=checksum,
+            )
+        self._parts.append({"PartNumber": number, "ETag": answer["ETag"], "ChecksumCRC32": checksum})
+
+    def complete(self) -> Stored:
+        with _errors(f"finish writing {self._bucket}/{self._key}"):
+            answer = self._client.complete_multipart_upload(
+                Bucket=self._bucket, Key=self._key, UploadId=self._id, MultipartUpload={"Parts": self._parts}
+            )
+        return Stored(version_id=answer.get("VersionId", ""), etag=answer.get("ETag", "").strip('"'))
+
+    def abort(self) -> None:
+        try:
+            with _errors(f"abort writing {self._bucket}/{self._key}"):
+                self._client.abort_multipart_upload(Bucket=self._bucket, Key=self._key, UploadId=self._id)
+        except AbsentError:
+            return
+
+
+def _key_of(version: ListedVersion) -> str:
+    return version.key
+
+
+def _utc(moment: datetime | None) -> datetime:
+    if moment is None:
+        raise BackupError("a listing names an object without its time", mend="check that the endpoint speaks S3")
+    return moment.astimezone(UTC)
+
+
+def _info(answer: Mapping[str, Any], size: int) -> ObjectInfo:
+    headers = {header: answer[parameter] for header, parameter in _HEADERS.items() if answer.get(parameter)}
+    if "content-encoding" in headers:
+        # Framing of the upload that some servers wrongly keep as if it described the content.
+        codings = [coding.strip() for coding in headers["content-encoding"].split(",")]
+        headers["content-encoding"] = ", ".join(coding for coding in codings if coding != "aws-chunked")
+    return ObjectInfo(
+        size=size,
+        etag=answer.get("ETag", "").strip('"'),
+        version_id=answer.get("VersionId", ""),
+        last_modified=_utc(answer.get("LastModified")),
+        attributes=Attributes(
+            content_type=answer.get("ContentType", ""),
+            metadata={name.lower(): value for name, value in answer.get("Metadata", {}).items()},
+            headers={name: value for name, value in headers.items() if value},
+        ),
+    )
+
+
+def _parameters(attributes: Attributes) -> dict[str, Any]:
+    parameters: dict[str, Any] = {_HEADERS[name]: value for name, value in attributes.headers.items()}
+    if attributes.content_type:
+        parameters["ContentType"] = attributes.content_type
+    if attributes.metadata:
+        parameters["Metadata"] = dict(attributes.metadata)
+    return parameters

@@ -1,0 +1,158 @@
+"""MinIO as a :class:`~aivo_backup.stores.port.Store`."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from aivo_backup.catalog.records import Artefact, RecoveryPoint
+from aivo_backup.errors import ConfigurationError
+from aivo_backup.policy.environment import BackupKind, Component, MinioSettings
+from aivo_backup.stores.minio.backup import BackupRun
+from aivo_backup.stores.minio.objects import ObjectStore
+from aivo_backup.stores.minio.points import Points, StoredSummary
+from aivo_backup.stores.minio.reading import Patience
+from aivo_backup.stores.minio.restore import PlannedChange, RestorePlan, Restorer, RestoreRequest
+from aivo_backup.stores.minio.verify import RestoreTest, facts_of
+from aivo_backup.stores.port import Clock, HeldPoint, Progress, Stopwatch, TakenBackup, TestedRestore, silent
+
+
+@dataclass(frozen=True, kw_only=True)
+class MinioStore:
+    """The object store and its mirror.
+
+    Attributes:
+        source: what is backed up; None where only points are listed and tested (a function outside the cluster).
+        target: where the backup bucket is, writing under the component's KMS key.
+        bucket: the backup bucket.
+        clock: tells when a run ended.
+        accept_deletions: lets a run pass the deletion guard; for one run, after a person looked.
+    """
+
+    settings: MinioSettings
+    source: ObjectStore | None
+    target: ObjectStore
+    bucket: str
+    clock: Clock
+    accept_deletions: bool = False
+    patience: Patience = field(default_factory=Patience)
+
+    @property
+    def component(self) -> Component:
+        """Which store it is."""
+        return Component.MINIO
+
+    def backup(self, kind: BackupKind, *, now: datetime, progress: Progress) -> TakenBackup:
+        """See the port. The point is named after ``now``, to the second.
+
+        Raises:
+            RefusedError: too many objects are gone at the source, or a newer point exists.
+            BackupError: objects could not be copied; the message names them.
+        """
+        run = BackupRun(
+            settings=self.settings,
+            source=self._required_source(),
+            target=self.target,
+            bucket=self.bucket,
+            kind=kind,
+            now=now,
+            clock=self.clock,
+            progress=progress,
+            accept_deletions=self.accept_deletions,
+            patience=self.patience,
+        )
+        stored = run.run()
+        held = self._held(stored)
+        return TakenBackup(
+            point=held.point,
+            recoverable_at=held.recoverable_at,
+            size_bytes=held.size_bytes,
+            bytes_transferred=stored.summary.bytes_transferred,
+            inventory=held.inventory,
+            facts=held.facts,
+            depends_on=held.depends_on,
+        )
+
+    def held_points(self) -> tuple[HeldPoint, ...]:
+        """See the port. A point whose summary is damaged cannot be restored and is left out."""
+        return tuple(self._held(stored) for stored in self.points.load_all())
+
+    def restore_test(
+        self, point: RecoveryPoint, *, scratch: Path, now: datetime, stopwatch: Stopwatch, progress: Progress
+    ) -> TestedRestore:
+        """See the port. Restored bytes are hashed as they come and need no room in ``scratch``."""
+        _ = scratch
+        test = RestoreTest(
+            settings=self.settings,
+            target=self.target,
+            bucket=self.bucket,
+            progress=progress,
+            patience=self.patience,
+        )
+        return test.run(point, now=now, stopwatch=stopwatch)
+
+    def plan_restore(
+        self,
+        request: RestoreRequest,
+        *,
+        to: ObjectStore | None = None,
+        each: Callable[[PlannedChange], None] | None = None,
+    ) -> RestorePlan:
+        """What :meth:`restore` would do; see :meth:`.restore.Restorer.plan`."""
+        return self._restorer(to).plan(request, each=each)
+
+    def restore(
+        self,
+        request: RestoreRequest,
+        *,
+        to: ObjectStore | None = None,
+        progress: Progress = silent,
+        each: Callable[[PlannedChange], None] | None = None,
+    ) -> RestorePlan:
+        """Restores objects; see :meth:`.restore.Restorer.restore`.
+
+        Args:
+            to: the store to write to; the source itself when None.
+        """
+        return self._restorer(to).restore(request, progress=progress, each=each)
+
+    @property
+    def points(self) -> Points:
+        """The points in the backup bucket."""
+        return Points(store=self.target, bucket=self.bucket, patience=self.patience)
+
+    def _restorer(self, to: ObjectStore | None) -> Restorer:
+        return Restorer(
+            settings=self.settings,
+            backup=self.target,
+            bucket=self.bucket,
+            target=to or self._required_source(),
+            patience=self.patience,
+        )
+
+    def _required_source(self) -> ObjectStore:
+        if self.source is None:
+            raise ConfigurationError(
+                "no credentials for the MinIO source are here", mend="mount the secret minio-source"
+            )
+        return self.source
+
+    def _held(self, stored: StoredSummary) -> HeldPoint:
+        summary = stored.summary
+        return HeldPoint(
+            point=summary.point,
+            kind=summary.kind,
+            started=summary.started,
+            # What was written after the listing began may be missing, so nothing later than the start is promised.
+            recoverable_at=summary.started,
+            size_bytes=summary.size_bytes,
+            inventory=Artefact(
+                location=self.bucket,
+                key=stored.key,
+                version_id=stored.version_id,
+                size_bytes=stored.size,
+                checksum=stored.sha256,
+            ),
+            facts=facts_of(summary),
+            depends_on=(summary.base,) if summary.base else (),
+        )

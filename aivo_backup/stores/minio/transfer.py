@@ -1,0 +1,134 @@
+"""Copies one object from store to store: one pass, hashed on the way, a bounded number of bytes in memory."""
+
+import hashlib
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+from aivo_backup.errors import BackupError
+from aivo_backup.stores.minio.objects import Attributes, ObjectInfo, ObjectStore, Stored
+from aivo_backup.stores.minio.reading import Patience, SteadyReading
+
+# S3's most parts per object: a larger object gets larger parts.
+_MOST_PARTS = 10_000
+
+
+class ByteBudget:
+    """How many object bytes all transfers together may hold at once."""
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._free = capacity
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def holding(self, amount: int) -> Generator[None]:
+        """Waits until ``amount`` bytes are free, and holds them for the block.
+
+        More than everything means everything, so that a part larger than the budget goes alone, not never.
+        """
+        weight = min(amount, self._capacity)
+        with self._changed:
+            self._changed.wait_for(lambda: self._free >= weight)
+            self._free -= weight
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += weight
+                self._changed.notify_all()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Copied:
+    """An object that was written: what was read, and what it became."""
+
+    source: ObjectInfo
+    stored: Stored
+    sha256: str
+
+
+class WrongContentError(Exception):
+    """What was read is not the content that was expected; nothing was written."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Copier:
+    """Writes objects to one bucket.
+
+    Attributes:
+        part_bytes: objects above this size go in parts of it.
+    """
+
+    target: ObjectStore
+    target_bucket: str
+    budget: ByteBudget
+    part_bytes: int
+    patience: Patience
+
+    def copy(
+        self,
+        reading: SteadyReading,
+        target_key: str,
+        *,
+        attributes: Attributes | None = None,
+        expected_sha256: str = "",
+    ) -> Copied:
+        """Copies what ``reading`` gives to ``target_key``.
+
+        Args:
+            attributes: written instead of the source's own.
+            expected_sha256: hexadecimal; other content is not written.
+
+        Raises:
+            WrongContentError: the content is not the expected one.
+            BackupError: reading or writing failed; no part of the object is left behind.
+        """
+        carried = reading.info.attributes if attributes is None else attributes
+        part_bytes = max(self.part_bytes, self.target.minimum_part_bytes, -(-reading.info.size // _MOST_PARTS))
+        if reading.info.size <= part_bytes:
+            return self._copy_whole(reading, target_key, carried, expected_sha256)
+        return self._copy_in_parts(reading, target_key, carried, expected_sha256, part_bytes)
+
+    def _copy_whole(
+        self, reading: SteadyReading, target_key: str, attributes: Attributes, expected_sha256: str
+    ) -> Copied:
+        with self.budget.holding(reading.info.size):
+            body = reading.take(reading.info.size)
+            reading.finish()
+            sha256 = hashlib.sha256(body).hexdigest()
+            if expected_sha256 and sha256 != expected_sha256:
+                raise WrongContentError
+            stored = self.patience.retried(
+                lambda: self.target.put(self.target_bucket, target_key, body, attributes, sha256=sha256)
+            )
+        return Copied(source=reading.info, stored=stored, sha256=sha256)
+
+    def _copy_in_parts(
+        self,
+        reading: SteadyReading,
+        target_key: str,
+        attributes: Attributes,
+        expected_sha256: str,
+        part_bytes: int,
+    ) -> Copied:
+        whole = hashlib.sha256()
+        upload = self.patience.retried(lambda: self.target.begin_upload(self.target_bucket, target_key, attributes))
+        try:
+            while reading.left:
+                with self.budget.holding(min(part_bytes, reading.left)):
+                    body = reading.take(part_bytes)
+                    whole.update(body)
+                    self.patience.retried(lambda body=body: upload.put_part(body))
+            reading.finish()
+            sha256 = whole.hexdigest()
+            if expected_sha256 and sha256 != expected_sha256:
+                raise WrongContentError
+            stored = self.patience.retried(upload.complete)
+        except BaseException:
+            # Also on an interrupt: parts of an upload that is never finished cost money and are seen by nobody.
+            with suppress(BackupError):
+                upload.abort()
+            raise
+        return Copied(source=reading.info, stored=stored, sha256=sha256)
