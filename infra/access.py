@@ -120,7 +120,7 @@ GRANTS: dict[Role, tuple[Grant, ...]] = {
         Grant(
             use=POSTGRES,
             reads=("",),
-            writes=(ARCHIVE_PREFIX, BACKUP_PREFIX, CIPHER_PREFIX),
+            writes=(ARCHIVE_PREFIX, BACKUP_PREFIX, CIPHER_PREFIX, LEASES_PREFIX),
             unwraps=True,
             wraps=True,
             why="makes the cipher pass and the stanza, once",

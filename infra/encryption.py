@@ -11,7 +11,15 @@ import pulumi
 import pulumi_aws as aws
 
 from aivo_backup.policy.environment import Component
-from aivo_backup.policy.names import COMPLIANCE, OPERATIONS, PROJECT, Role, key_alias, role_arn
+from aivo_backup.policy.names import (
+    CIPHER_CONTEXT,
+    COMPLIANCE,
+    OPERATIONS,
+    PROJECT,
+    Role,
+    key_alias,
+    role_arn,
+)
 from infra.access import SECRET_READERS, SETTINGS_READERS, Grant, grants_on
 from infra.documents import Statement, document
 from infra.settings import Settings
@@ -44,7 +52,17 @@ _ADMINISTRATION = (
     "kms:UpdateAlias",
     "kms:UpdateKeyDescription",
 )
+# What CloudWatch Logs asks for to encrypt a group and read it again.
+_LOG_ACTIONS = (
+    "kms:Decrypt",
+    "kms:DescribeKey",
+    "kms:Encrypt",
+    "kms:GenerateDataKey",
+    "kms:ReEncryptFrom",
+    "kms:ReEncryptTo",
+)
 _THIS_KEY = ("*",)
+_CIPHER_CONTEXT = {f"kms:EncryptionContext:{name}": value for name, value in CIPHER_CONTEXT.items()}
 _THIS_KEY_REASON = "in a key policy, * means this key"
 
 
@@ -115,6 +133,7 @@ def data_key_policy(settings: Settings, use: str) -> str:
 def operations_key_policy(settings: Settings) -> str:
     """The policy of the key for log groups, queues, topics, the settings parameter and secrets."""
     account, region = settings.account_id, settings.region
+    log_groups = f"arn:aws:logs:{region}:{account}:log-group:/aws/lambda/{PROJECT}-*"
     via = tuple(f"{service}.{region}.amazonaws.com" for service in ("ssm", "secretsmanager", "sqs", "lambda"))
     users = _arns(settings, sorted({*SETTINGS_READERS, *SECRET_READERS, Role.SCHEDULER}))
     return document(
@@ -130,20 +149,9 @@ def operations_key_policy(settings: Settings) -> str:
             Statement(
                 sid="LogGroups",
                 principals={"Service": f"logs.{region}.amazonaws.com"},
-                actions=(
-                    "kms:Decrypt",
-                    "kms:DescribeKey",
-                    "kms:Encrypt",
-                    "kms:GenerateDataKey",
-                    "kms:ReEncryptFrom",
-                    "kms:ReEncryptTo",
-                ),
+                actions=_LOG_ACTIONS,
                 resources=_THIS_KEY,
-                conditions={
-                    "ArnLike": {
-                        "kms:EncryptionContext:aws:logs:arn": f"arn:aws:logs:{region}:{account}:log-group:/aws/lambda/{PROJECT}-*"
-                    }
-                },
+                conditions={"ArnLike": {"kms:EncryptionContext:aws:logs:arn": log_groups}},
                 wildcard_reason=_THIS_KEY_REASON,
             ),
             Statement(
@@ -199,9 +207,9 @@ def _envelope(settings: Settings, grants: Mapping[Role, Grant]) -> list[Statemen
     wrapping = _arns(settings, [role for role, grant in grants.items() if grant.wraps])
     statements: list[Statement] = []
     if unwrapping:
-        statements.append(_use(settings, "UnwrapCipherPass", unwrapping, ("kms:Decrypt",), {}))
+        statements.append(_use(settings, "UnwrapCipherPass", unwrapping, ("kms:Decrypt",), _CIPHER_CONTEXT))
     if wrapping:
-        statements.append(_use(settings, "WrapCipherPass", wrapping, ("kms:Encrypt", "kms:GenerateDataKey"), {}))
+        statements.append(_use(settings, "WrapCipherPass", wrapping, ("kms:Encrypt",), _CIPHER_CONTEXT))
     return statements
 
 
@@ -213,9 +221,10 @@ def _use(
     also: Mapping[str, str | tuple[str, ...]],
 ) -> Statement:
     # The account as principal hands the decision on to role policies as well: both must allow.
-    conditions: dict[str, Mapping[str, str | tuple[str, ...]]] = {"ArnEquals": {"aws:PrincipalArn": roles}}
-    if also:
-        conditions["StringEquals"] = also
+    conditions: dict[str, Mapping[str, str | tuple[str, ...]]] = {
+        "ArnEquals": {"aws:PrincipalArn": roles},
+        "StringEquals": also,
+    }
     return Statement(
         sid=sid,
         principals={"AWS": _root(settings)},

@@ -8,6 +8,8 @@ import pulumi_aws as aws
 
 from aivo_backup.policy.environment import RepositoryType
 from aivo_backup.policy.names import (
+    CIPHER_CONTEXT,
+    COMPLIANCE,
     OPERATIONS,
     Function,
     Role,
@@ -150,10 +152,10 @@ def role_policy(settings: Settings, role: Role, *, key_arns: Mapping[str, str], 
     statements = [
         statement
         for grant in GRANTS[role]
-        for statement in (
+        for statement in [
             *_bucket_statements(grant, bucket_names[grant.use]),
             *_key_statements(settings, grant, key_arns),
-        )
+        ]
     ]
     statements += _operations_statements(settings, role, key_arns[OPERATIONS])
     for function, function_role in FUNCTION_ROLES.items():
@@ -186,7 +188,7 @@ def _bucket_statements(grant: Grant, bucket: str) -> list[Statement]:
             )
         )
     if grant.writes:
-        lock = ("s3:PutObjectRetention",) if grant.use == "compliance" else ()
+        lock = ("s3:PutObjectRetention",) if grant.use == COMPLIANCE else ()
         statements.append(
             Statement(
                 sid=f"Write{title}",
@@ -213,12 +215,13 @@ def _key_statements(settings: Settings, grant: Grant, key_arns: Mapping[str, str
             conditions={"StringEquals": {"kms:ViaService": f"s3.{settings.region}.amazonaws.com"}},
         )
     ]
-    if grant.unwraps:
-        statements.append(Statement(sid=f"Unwrap{title}Cipher", actions=("kms:Decrypt",), resources=key))
-    if grant.wraps:
-        statements.append(
-            Statement(sid=f"Wrap{title}Cipher", actions=("kms:Encrypt", "kms:GenerateDataKey"), resources=key)
-        )
+    context = {"StringEquals": {f"kms:EncryptionContext:{name}": value for name, value in CIPHER_CONTEXT.items()}}
+    for wanted, sid, action in (
+        (grant.unwraps, "UnwrapCipherPass", "kms:Decrypt"),
+        (grant.wraps, "WrapCipherPass", "kms:Encrypt"),
+    ):
+        if wanted:
+            statements.append(Statement(sid=sid, actions=(action,), resources=key, conditions=context))
     return statements
 
 

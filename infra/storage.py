@@ -19,6 +19,10 @@ from infra.settings import Settings
 from infra.tags import aws_tags
 
 _Rule = aws.s3.BucketLifecycleConfigurationRuleArgs
+_Expiration = aws.s3.BucketLifecycleConfigurationRuleExpirationArgs
+_Noncurrent = aws.s3.BucketLifecycleConfigurationRuleNoncurrentVersionExpirationArgs
+_Transition = aws.s3.BucketLifecycleConfigurationRuleTransitionArgs
+_AbortMultipart = aws.s3.BucketLifecycleConfigurationRuleAbortIncompleteMultipartUploadArgs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,13 +183,11 @@ def data_lifecycle(component: Component, settings: Settings) -> list[_Rule]:
         Component.OPENSEARCH: settings.opensearch.retention_days,
     }[component]
     return [
-        _Rule(
-            id="clear-superseded-versions",
-            status="Enabled",
-            filter={"prefix": ""},
-            noncurrent_version_expiration={"noncurrent_days": noncurrent_days},
+        _rule(
+            "clear-superseded-versions",
+            noncurrent_version_expiration=_Noncurrent(noncurrent_days=noncurrent_days),
             # A delete marker whose last version has gone.
-            expiration={"expired_object_delete_marker": True},
+            expiration=_Expiration(expired_object_delete_marker=True),
         ),
         _to_standard_ia(),
         _abort_multipart(),
@@ -195,13 +197,7 @@ def data_lifecycle(component: Component, settings: Settings) -> list[_Rule]:
 def compliance_lifecycle() -> list[_Rule]:
     """Records and reports go when their seven years are over: no child's data is kept for ever (COPPA)."""
     return [
-        _Rule(
-            id="end-of-retention",
-            status="Enabled",
-            filter={"prefix": ""},
-            expiration={"days": COMPLIANCE_DAYS},
-            noncurrent_version_expiration={"noncurrent_days": 1},
-        ),
+        _end_of_retention(COMPLIANCE_DAYS),
         _to_standard_ia(),
         _abort_multipart(),
     ]
@@ -210,30 +206,46 @@ def compliance_lifecycle() -> list[_Rule]:
 def log_lifecycle() -> list[_Rule]:
     """Access logs are audit logs: three years."""
     return [
-        _Rule(
-            id="end-of-retention",
-            status="Enabled",
-            filter={"prefix": ""},
-            expiration={"days": AUDIT_DAYS},
-            noncurrent_version_expiration={"noncurrent_days": 1},
-        ),
+        _end_of_retention(AUDIT_DAYS),
         _abort_multipart(),
     ]
 
 
-def _to_standard_ia() -> _Rule:
-    return _Rule(
-        id="to-standard-ia",
-        status="Enabled",
-        filter={"prefix": ""},
-        transitions=[{"days": STANDARD_IA_AFTER_DAYS, "storage_class": "STANDARD_IA"}],
+def _end_of_retention(days: int) -> _Rule:
+    return _rule(
+        "end-of-retention",
+        expiration=_Expiration(days=days),
+        # What expires becomes a version under a delete marker; it is not kept a second time.
+        noncurrent_version_expiration=_Noncurrent(noncurrent_days=1),
     )
 
 
+def _to_standard_ia() -> _Rule:
+    transition = _Transition(days=STANDARD_IA_AFTER_DAYS, storage_class="STANDARD_IA")
+    return _rule("to-standard-ia", transitions=[transition])
+
+
 def _abort_multipart() -> _Rule:
+    return _rule(
+        "abort-abandoned-uploads",
+        abort_incomplete_multipart_upload=_AbortMultipart(days_after_initiation=ABORT_MULTIPART_AFTER_DAYS),
+    )
+
+
+def _rule(
+    name: str,
+    *,
+    expiration: _Expiration | None = None,
+    noncurrent_version_expiration: _Noncurrent | None = None,
+    transitions: list[_Transition] | None = None,
+    abort_incomplete_multipart_upload: _AbortMultipart | None = None,
+) -> _Rule:
     return _Rule(
-        id="abort-abandoned-uploads",
+        id=name,
         status="Enabled",
-        filter={"prefix": ""},
-        abort_incomplete_multipart_upload={"days_after_initiation": ABORT_MULTIPART_AFTER_DAYS},
+        filter=aws.s3.BucketLifecycleConfigurationRuleFilterArgs(prefix=""),
+        expiration=expiration,
+        noncurrent_version_expiration=noncurrent_version_expiration,
+        transitions=transitions,
+        abort_incomplete_multipart_upload=abort_incomplete_multipart_upload,
     )

@@ -23,6 +23,7 @@ _HOST = r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?"
 _BUCKET_LIMIT = 63
 # The CronJob controller looks every 10 seconds; a shorter deadline can pass between two looks.
 _SHORTEST_DEADLINE = 10
+_LAMBDA = "what Lambda allows"
 _DAY = 86400
 _GIBIBYTE = 1024**3
 # The steps that CloudWatch Logs accepts; below a year, an incident found late has no log any more.
@@ -146,15 +147,13 @@ def _check_cluster(cluster: ClusterSettings, *, production: bool) -> None:
 def _check_functions(functions: FunctionSettings, *, sandbox: bool) -> None:
     if functions.image or not sandbox:
         matching(_key("functions", "image"), functions.image, pattern=_DIGEST, example=_DIGEST_EXAMPLE)
-    within(
-        _key("functions", "memory_megabytes"), functions.memory_megabytes, low=512, high=10240, why="what Lambda allows"
-    )
+    within(_key("functions", "memory_megabytes"), functions.memory_megabytes, low=512, high=10240, why=_LAMBDA)
     within(
         _key("functions", "scratch_megabytes"),
         functions.scratch_megabytes,
         low=512,
         high=10240,
-        why="what Lambda allows",
+        why=_LAMBDA,
     )
     holds(
         _key("functions", "log_retention_days"),
@@ -216,9 +215,7 @@ def _check_postgres(settings: Settings) -> None:
         high=postgres.full_backups_kept * 7,
         why="the runbook's 14 days, and no more than the weekly fulls cover",
     )
-    within(
-        _key("postgres", "process_max"), postgres.process_max, low=1, high=64, why="parallel processes of pgBackRest"
-    )
+    within(_key("postgres", "process_max"), postgres.process_max, low=1, high=64, why="parallel processes")
     within(_key("postgres", "size_bytes"), postgres.size_bytes, low=0, high=2**60, why="bytes")
 
 

@@ -22,9 +22,9 @@ from pulumi.runtime import settings as runtime_settings
 
 from aivo_backup.errors import BackupError, ConfigurationError, ExitCode
 from aivo_backup.policy.names import PROJECT
+from sandbox.provision.engine import stack_configuration
 
 ROOT = Path(__file__).resolve().parent.parent
-_STACKS = ROOT / "stacks"
 _STACK_TYPE = "pulumi:pulumi:Stack"
 _KUBERNETES = "kubernetes:"
 # Options that change what happens to a resource; the rest of a request is the engine's own business.
@@ -105,11 +105,11 @@ class _Recorder(mocks.MockMonitor):
                     urn=answer.urn,
                     type=request.type,
                     name=request.name,
-                    inputs=cast("dict[str, Any]", rpc.deserialize_properties(request.object)),
+                    inputs=cast("dict[str, Any]", _whole(rpc.deserialize_properties(request.object))),
                     parent=request.parent,
                     options=_options(request),
                     id=str(known.id or ""),
-                    state=known.state,
+                    state=cast("dict[str, Any]", known.state),
                 )
             )
         return answer
@@ -124,39 +124,6 @@ def _options(request: Any) -> dict[str, Any]:
     return options
 
 
-def stack_configuration(name: str, overrides: Mapping[str, object] | None = None) -> dict[str, str]:
-    """The configuration of a stack, as Pulumi would hand it to the program.
-
-    Args:
-        name: of ``stacks/Pulumi.<name>.yaml``.
-        overrides: dotted key to value, for example ``{"opensearch.fs_location": "/…"}``.
-
-    Raises:
-        ConfigurationError: there is no such stack, or its file is not YAML.
-    """
-    file = _STACKS / f"Pulumi.{name}.yaml"
-    if not file.is_file():
-        known = ", ".join(sorted(path.name.split(".")[1] for path in _STACKS.glob("Pulumi.*.yaml")))
-        raise ConfigurationError(f"stack {name!r} does not exist", mend=f"known: {known}")
-    try:
-        content = cast("dict[str, Any]", yaml.safe_load(file.read_text()))
-    except yaml.YAMLError as error:
-        raise ConfigurationError(f"{file.name} is not YAML: {error}") from error
-    values = cast("dict[str, Any]", content["config"])
-    for path, value in (overrides or {}).items():
-        head, *rest = path.split(".")
-        _set(values, [f"{PROJECT}:{head}", *rest], value)
-    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
-
-
-def _set(values: dict[str, Any], path: list[str], value: object) -> None:
-    head, *rest = path
-    if rest:
-        _set(values.setdefault(head, {}), rest, value)
-    else:
-        values[head] = value
-
-
 def register(
     name: str, *, realiser: mocks.Mocks | None = None, overrides: Mapping[str, object] | None = None
 ) -> Registration:
@@ -165,12 +132,15 @@ def register(
     Args:
         realiser: what is asked for each resource's id and state, in the order in which they can be created; by
             default nothing is created.
-        overrides: as :func:`stack_configuration`.
+        overrides: values in place of the stack file's, by full key; nested objects are merged.
 
     Raises:
-        ConfigurationError: the stack's configuration is refused.
+        ConfigurationError: there is no such stack, or its configuration is refused.
     """
-    configuration = stack_configuration(name, overrides)
+    known = sorted(file.name.split(".")[1] for file in (ROOT / "stacks").glob("Pulumi.*.yaml"))
+    if name not in known:
+        raise ConfigurationError(f"stack {name!r} does not exist", mend=f"known: {', '.join(known)}")
+    configuration = stack_configuration(ROOT, name, overrides or {})
     if realiser is None:
         realiser = Planned(region=configuration[f"{PROJECT}:region"], account_id=configuration[f"{PROJECT}:account_id"])
     # Pulumi keeps its state in context variables: a context of its own makes the next run start from nothing.
@@ -193,7 +163,7 @@ def _run(name: str, configuration: dict[str, str], realiser: mocks.Mocks) -> Reg
     finally:
         asyncio.set_event_loop(None)
         loop.close()
-    return Registration(resources=tuple(recorder.registered), outputs=cast("dict[str, Any]", outputs or {}))
+    return Registration(resources=tuple(recorder.registered), outputs=outputs or {})
 
 
 def _program() -> None:
@@ -233,6 +203,17 @@ def write(registration: Registration, folder: Path, name: str) -> tuple[Path, in
         kind, label = resource.inputs["kind"], resource.inputs["metadata"]["name"]
         (manifests / f"{kind.lower()}-{label}.yaml").write_text(yaml.safe_dump(dict(resource.inputs), sort_keys=False))
     return file, len(objects)
+
+
+def _whole(value: object) -> object:
+    """Protocol buffers know only one kind of number: whole ones become int again."""
+    if isinstance(value, dict):
+        return {key: _whole(item) for key, item in cast("dict[str, object]", value).items()}
+    if isinstance(value, list):
+        return [_whole(item) for item in cast("list[object]", value)]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
 
 
 def _plain(value: object) -> object:

@@ -30,8 +30,10 @@ SECRET_PGBACKREST_CLIENT = "pgbackrest-client"  # noqa: S105
 AGENT = "aivo-backup-agent"
 SIDECAR = "aivo-backup-sidecar"
 
-CIPHER_PREFIX = "cipher/"
+CIPHER_PREFIX = "envelope/"
 """Where the wrapped cipher pass of the pgBackRest repository is, in the PostgreSQL bucket."""
+CIPHER_CONTEXT = {"aivo-backup": "pgbackrest-cipher-pass"}
+"""KMS encryption context of that pass: keys let it be unwrapped under this context only."""
 ARCHIVE_PREFIX = "archive/"
 BACKUP_PREFIX = "backup/"
 MINIO_DATA_PREFIX = "minio-data/"

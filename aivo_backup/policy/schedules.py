@@ -155,9 +155,7 @@ def check_cron(cron: str, *, where: str) -> None:
     """
     fields = cron.split()
     if len(fields) != 5 or any(not _TERM.fullmatch(term) for entry in fields for term in entry.split(",")):
-        raise ConfigurationError(
-            f"{where} is {cron!r}, not a cron expression that every reader understands", mend=_MEND
-        )
+        raise ConfigurationError(f"{where} is {cron!r}, not cron that every reader understands", mend=_MEND)
     if any("7" in term.partition("/")[0] for term in fields[4].split(",")):
         raise ConfigurationError(f"{where} is {cron!r}: Kubernetes knows Sunday as 0 only", mend=_MEND)
     if fields[2] != _EVERY and fields[4] != _EVERY:
