@@ -129,7 +129,10 @@ class Registry:
         return [process for process in found if process is not None]
 
     def stop(self, name: str, *, timeout_seconds: float = 20.0) -> bool:
-        """Asks a process to end, and kills it after ``timeout_seconds``. Says whether one was running.
+        """Asks a process to end; after ``timeout_seconds`` orders it to (SIGQUIT), then kills it.
+
+        Returns:
+            Whether one was running.
 
         Raises:
             BackupError: not even SIGKILL ended it.
@@ -137,7 +140,9 @@ class Registry:
         process = self.find(name)
         if process is None:
             return False
-        if not _end(process, process.stop_signal, timeout_seconds) and not _end(process, signal.SIGKILL, 5.0):
+        # Between asking and killing: PostgreSQL takes SIGQUIT as "end your children and stop, recover at the next start".
+        steps = ((process.stop_signal, timeout_seconds), (signal.SIGQUIT, 5.0), (signal.SIGKILL, 5.0))
+        if not any(_end(process, how, patience) for how, patience in steps):
             raise BackupError(f"{name} (process {process.pid}) cannot be ended", mend="look at it with ps")
         self._file(name).unlink(missing_ok=True)
         return True

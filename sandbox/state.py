@@ -17,6 +17,7 @@ sandbox alone ``aws-admin/{access-key-id,secret-access-key}`` and ``aws-control/
 """
 
 import json
+import os
 import socket
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -34,7 +35,10 @@ from sandbox.processes import Registry
 REGION = "us-east-1"
 ACCOUNT = "123456789012"
 STANZA = "aivo-postgres"
+SIDECAR = "pgbackrest"
+"""The name under which the code that starts the pgBackRest sidecar registers it in :attr:`Sandbox.processes`."""
 CHECKOUT = Path(__file__).resolve().parent.parent
+HOME_VARIABLE = "AIVO_BACKUP_SANDBOX"
 _UP_FIRST = "run `aivo-backup sandbox up`"
 
 
@@ -92,11 +96,16 @@ class Tools:
 
 
 class Sandbox:
-    """The sandbox of one checkout. Cheap to make; reads files when asked."""
+    """The sandbox of one checkout. Cheap to make; reads files when asked.
 
-    def __init__(self, checkout: Path = CHECKOUT) -> None:
+    Its folder is ``.sandbox`` in the checkout, or what the environment variable AIVO_BACKUP_SANDBOX names: so the
+    tests have one of their own, and leave the user's alone.
+    """
+
+    def __init__(self, checkout: Path = CHECKOUT, *, home: Path | None = None) -> None:
+        elsewhere = os.environ.get(HOME_VARIABLE)
         self.checkout = checkout
-        self.home = checkout / ".sandbox"
+        self.home = home or (Path(elsewhere).absolute() if elsewhere else checkout / ".sandbox")
         self.secrets = self.home / "secrets"
         self.certificates = self.home / "certificates"
         self.logs = self.home / "logs"

@@ -17,10 +17,11 @@ from sandbox.servers.credentials import generate
 from sandbox.servers.minio import Minio
 from sandbox.servers.opensearch import OpenSearch, OpenSearchProxy
 from sandbox.servers.postgres import Postgres
-from sandbox.state import Sandbox
+from sandbox.state import SIDECAR, Sandbox
 
-# Ended after everything else that is registered: jobs and sidecars still write to them.
-_ENDED_LAST = ("postgres", "opensearch", "minio", "opensearch-proxy", "aws")
+# Ended after everything else that is registered, in this order: jobs still write to the servers, and PostgreSQL's last
+# segment still goes through the sidecar.
+_ENDED_LAST = ("postgres", SIDECAR, "opensearch", "minio", "opensearch-proxy", "aws")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +76,7 @@ def up(sandbox: Sandbox, *, report: Callable[[ServerState], None] = lambda _: No
         generate(sandbox, now=datetime.now(UTC))
         everything = servers(sandbox)
         running = frozenset(port for server in everything if server.running() for port in server.ports)
-        if sandbox.processes.find("pgbackrest") is not None:
+        if sandbox.processes.find(SIDECAR) is not None:
             running |= {"pgbackrest"}
         sandbox.choose_ports(keep=running)
         _write_endpoints(sandbox)

@@ -176,6 +176,8 @@ class Postgres(Server):
         # archive_command reaches the repository through the sidecar alone: no AWS credential and no cipher pass here.
         (self.home / "pgbackrest-host.conf").write_text(
             "[global]\n"
+            # How long it tries to connect; a sidecar that is down is found out about at once, on this machine.
+            "io-timeout=2\n"
             "repo1-host=localhost\n"
             "repo1-host-type=tls\n"
             f"repo1-host-port={self.sandbox.ports.pgbackrest}\n"

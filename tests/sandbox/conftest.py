@@ -1,0 +1,25 @@
+"""One running sandbox for all tests of this folder, apart from the user's own."""
+
+import os
+from collections.abc import Generator
+
+import pytest
+
+from sandbox import servers
+from sandbox.state import CHECKOUT, HOME_VARIABLE, Sandbox
+
+
+@pytest.fixture(scope="session")
+def sandbox() -> Generator[Sandbox]:
+    """The servers, running, in ``build/test-sandbox`` (or AIVO_BACKUP_SANDBOX, if set). A server that does not come
+    up fails every test that needs it. What was down before is down afterwards."""
+    before = os.environ.get(HOME_VARIABLE)
+    os.environ[HOME_VARIABLE] = before or str(CHECKOUT / "build" / "test-sandbox")
+    shared = Sandbox()
+    ran_before = shared.processes.find("aws") is not None
+    servers.up(shared)
+    yield shared
+    if not ran_before:
+        servers.down(shared)
+    if before is None:
+        del os.environ[HOME_VARIABLE]
