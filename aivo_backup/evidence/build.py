@@ -106,10 +106,10 @@ def build_report(
         *durations(in_period.restores, objectives),
         success_objective(
             backup_rates,
-            by_hand=len(backups.unscheduled),
+            off_schedule=len(backups.unscheduled),
             awaited=since is not None and bool(expected_backups),
         ),
-        success_objective(test_rates, by_hand=len(tests.unscheduled), awaited=since is not None),
+        success_objective(test_rates, off_schedule=len(tests.unscheduled), awaited=since is not None),
     )
     missing = _missing_runs((*backup_slots, *test_slots))
     due = {attempt: slot.due for slot in (*backups.slots, *tests.slots) for attempt in slot.attempts}
@@ -154,6 +154,7 @@ def _backup_expectations(environment: Environment) -> list[Expectation]:
             group=run.component.value,
             cron=run.cron,
             window_seconds=run.start_deadline_seconds + run.longest_run_seconds,
+            retry_heals=True,
         )
         for run in environment.backups
     ]
@@ -166,6 +167,7 @@ def _test_expectations(environment: Environment) -> list[Expectation]:
             group=component.value,
             cron=environment.verification_cron,
             window_seconds=VERIFICATION_WINDOW_SECONDS,
+            retry_heals=False,
         )
         for component in Component
     ]
@@ -207,15 +209,15 @@ def _tallies(
     states = {job: [SlotState(slot.state) for slot in slots if slot.job == job] for job, _ in jobs}
     scheduled = [_tally(job, component, states[job], scheduled=True) for job, component in jobs]
 
-    by_hand: dict[tuple[str, Component], list[SlotState]] = {}
+    off_schedule: dict[tuple[str, Component], list[SlotState]] = {}
     for run in records.runs:
         if run.id not in due:
-            by_hand.setdefault((run.job, run.component), []).append(SlotState(_OUTCOMES[run.status].value))
+            off_schedule.setdefault((run.job, run.component), []).append(SlotState(_OUTCOMES[run.status].value))
     for test in records.restores:
         if test.id not in due and test.purpose is Purpose.TEST:
             job = (verification_job(test.component), test.component)
-            by_hand.setdefault(job, []).append(SlotState(_test_outcome(test).value))
-    unscheduled = [_tally(job, component, found, scheduled=False) for (job, component), found in by_hand.items()]
+            off_schedule.setdefault(job, []).append(SlotState(_test_outcome(test).value))
+    unscheduled = [_tally(job, component, found, scheduled=False) for (job, component), found in off_schedule.items()]
     return (*scheduled, *unscheduled)
 
 

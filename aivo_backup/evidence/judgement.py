@@ -113,11 +113,11 @@ def success_rates(
 _NOUNS: Mapping[Promise, str] = {Promise.BACKUP_SUCCESS: "run", Promise.VERIFICATION_SUCCESS: "restore test"}
 
 
-def success_objective(rates: Sequence[SuccessRate], *, by_hand: int, awaited: bool) -> Objective:
+def success_objective(rates: Sequence[SuccessRate], *, off_schedule: int, awaited: bool) -> Objective:
     """The row of a success rate, judged over the rolling year and all components together.
 
     Args:
-        by_hand: runs of the year that no schedule asked for; told, not counted.
+        off_schedule: runs of the year that no schedule asked for; told, not counted.
         awaited: the schedule has such runs and the environment is in service. Then a rate without any expected run
             only has too little evidence yet; otherwise there is none and will be none.
     """
@@ -126,11 +126,9 @@ def success_objective(rates: Sequence[SuccessRate], *, by_hand: int, awaited: bo
     if verdict is Verdict.ABSENT and awaited:
         verdict = Verdict.INSUFFICIENT
     noun = _NOUNS[overall.promise]
-    evidence = (
-        _rate_evidence(overall.year, parts, noun) if overall.year.expected else f"no scheduled {noun} was due yet"
-    )
-    if by_hand:
-        evidence += f"; {count(by_hand, noun)} by hand not counted"
+    evidence = _rate_evidence(overall.year, parts, noun, awaited=awaited)
+    if off_schedule:
+        evidence += f"; {count(off_schedule, noun)} off schedule not counted"
     return Objective(
         promise=overall.promise,
         component=None,
@@ -143,9 +141,9 @@ def success_objective(rates: Sequence[SuccessRate], *, by_hand: int, awaited: bo
     )
 
 
-def _rate_evidence(year: Rate, parts: Sequence[SuccessRate], noun: str) -> str:
+def _rate_evidence(year: Rate, parts: Sequence[SuccessRate], noun: str, *, awaited: bool) -> str:
     if not year.expected:
-        return f"no scheduled {noun} was due yet"
+        return f"no scheduled {noun} was due yet" if awaited else "nothing is on record"
     words = [f"{year.succeeded:,} of {count(year.expected, f'expected {noun}')} succeeded"]
     if year.failed or year.missing:
         words.append(f"{year.failed:,} failed, {year.missing:,} never happened")

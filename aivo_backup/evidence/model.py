@@ -121,7 +121,7 @@ class ReportedRestore:
     """A restore of the period, with what the record's reader would have to work out.
 
     Attributes:
-        due: the scheduled test that it answers; None for one by hand, a recovery or a drill.
+        due: the scheduled test that it answers; None for one off schedule, a recovery or a drill.
     """
 
     restore: Restore

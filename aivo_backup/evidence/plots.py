@@ -112,18 +112,18 @@ def restore_time_plot(report: ComplianceReport) -> str:
 
 
 def runs_plot(report: ComplianceReport) -> str:
-    """What became of the expected runs of each job, as shares of them; runs by hand below, not counted."""
-    tallies = [tally for tally in report.tallies if tally.scheduled or _made(tally)]
+    """What became of the expected runs of each job, as shares of them; runs off schedule below, not counted."""
+    tallies = [tally for tally in report.tallies if tally.expected or _made(tally)]
     legend = {"succeeded": GOOD, "failed": BAD, "never happened": MISSING, "superseded or not over": NEUTRAL}
 
     def draw(axes: Axes) -> None:
-        axes.set_xlim(0, 1.42)
+        axes.set_xlim(0, 1.34)
         axes.xaxis.set_visible(False)
+        axes.spines["bottom"].set_visible(False)
+        if not tallies:
+            _empty(axes, 0, "no run was due in the period, and none happened", MUTED)
         for row, tally in enumerate(tallies):
             total = tally.expected if tally.scheduled else _made(tally)
-            if not total:
-                _empty(axes, row, "none was due in the period", MUTED)
-                continue
             rest = tally.superseded + tally.pending
             left = 0.0
             for number, colour in zip(
@@ -143,13 +143,13 @@ def runs_plot(report: ComplianceReport) -> str:
                 _told(tally), (1, row), xytext=(8, 0), textcoords="offset points", va="center", color=MUTED, fontsize=9
             )
 
-    labels = [tally.job if tally.scheduled else f"{tally.job} ({name(tally.component)})" for tally in tallies]
+    labels = [tally.job if tally.scheduled else f"{tally.job}, off schedule" for tally in tallies] or [""]
     return _rows_svg("runs", labels, draw, xlabel="", legend=legend, row_inches=0.32)
 
 
 def _told(tally: JobTally) -> str:
     if not tally.scheduled:
-        return f"{tally.succeeded} of {_made(tally)} by hand, not counted"
+        return f"{tally.succeeded} of {_made(tally)} not counted"
     judged = tally.expected - tally.superseded - tally.pending
     told = f"{tally.succeeded} of {judged}"
     if tally.superseded:
@@ -178,11 +178,12 @@ def _limit_line(axes: Axes, largest: float, limit: float, word: str) -> None:
     if limit <= largest * _FARTHEST_LIMIT or not largest:
         edge = max(limit, largest) * 1.18
         axes.axvline(limit, color=BAD, linewidth=1.2, linestyle=(0, (4, 3)), zorder=2)
-        place, text, align = limit, f"{word} {duration(limit)}", "center"
+        place, text, align, colour = limit, f"{word} {duration(limit)}", "center", BAD
     else:
         edge = largest * 1.3
-        place, text, align = edge, f"{word} {duration(limit)}: {limit / largest:,.0f} times the worst  ▸", "right"
-    axes.text(place, 1.02, text, transform=axes.get_xaxis_transform(), ha=align, va="bottom", color=BAD, fontsize=9)
+        text = f"{word} {duration(limit)}: {limit / largest:,.0f} times the worst  ▸"
+        place, align, colour = edge, "right", MUTED
+    axes.text(place, 1.02, text, transform=axes.get_xaxis_transform(), ha=align, va="bottom", color=colour, fontsize=9)
     axes.set_xlim(0, edge)
     step = next((step for step in _STEPS if edge / step <= _TICKS), edge / _TICKS)
     axes.xaxis.set_major_locator(MultipleLocator(step))

@@ -69,12 +69,15 @@ class Expectation:
         cron: five fields, UTC.
         window_seconds: how long after the due time an attempt still counts for it: the start deadline and the longest
             run together, so that a retry within one Kubernetes Job counts, and a run by hand hours later does not.
+        retry_heals: a success makes up for failures at the same due time. True for a backup, since the data is then
+            safe; False for a restore test: one that passes on the second try has still failed once.
     """
 
     job: str
     group: str
     cron: str
     window_seconds: int
+    retry_heals: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +120,8 @@ def settle(
     """Says what became of every run that was due in ``[since, until)``.
 
     An attempt belongs to the latest due time before its start, when it lies in that due time's window. The slot
-    succeeded when any attempt did; else it failed when any failed; else it was superseded. Attempts outside every
+    succeeded when any attempt did (or, without ``retry_heals``, when any did and none failed); else it failed when any
+    failed; else it was superseded. Attempts outside every
     window, and those of jobs that are not in the schedule, are unscheduled: shown, never counted.
 
     Args:
@@ -144,7 +148,7 @@ def settle(
                     job=expectation.job,
                     group=expectation.group,
                     due=due,
-                    state=_state(own, over=now > due + window),
+                    state=_state(own, over=now > due + window, retry_heals=expectation.retry_heals),
                     attempts=tuple(attempt.id for attempt in own),
                 )
             )
@@ -152,9 +156,10 @@ def settle(
     return Settlement(slots=tuple(slots), unscheduled=tuple(unscheduled))
 
 
-def _state(attempts: Sequence[Attempt], *, over: bool) -> SlotState:
+def _state(attempts: Sequence[Attempt], *, over: bool, retry_heals: bool) -> SlotState:
     outcomes = {attempt.outcome for attempt in attempts}
-    for outcome in (Outcome.SUCCEEDED, Outcome.FAILED, Outcome.SUPERSEDED):
+    decisive = (Outcome.SUCCEEDED, Outcome.FAILED) if retry_heals else (Outcome.FAILED, Outcome.SUCCEEDED)
+    for outcome in (*decisive, Outcome.SUPERSEDED):
         if outcome in outcomes:
             return SlotState(outcome.value)
     return SlotState.MISSING if over else SlotState.PENDING

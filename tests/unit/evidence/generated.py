@@ -132,10 +132,8 @@ def flawless(days: float, *, until: datetime = SCHEDULED) -> Records:
     tests: list[Restore] = []
     for due in expected_runs("0 6 * * *", since, until):
         for component in Component:
-            newest = max(
-                (one for one in points if one.component is component), key=lambda one: one.recoverable_at <= due
-            )
-            tests.append(restore(component, due + timedelta(seconds=3), point_id=newest.id))
+            before = [one for one in points if one.component is component and one.recoverable_at <= due]
+            tests.append(restore(component, due + timedelta(seconds=3), point_id=before[-1].id))
     checked = [
         registration(component, due) for due in expected_runs("0 5 * * *", since, until) for component in Component
     ]

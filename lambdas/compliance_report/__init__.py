@@ -1,0 +1,1 @@
+"""Makes the compliance report of a period."""

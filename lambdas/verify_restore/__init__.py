@@ -1,0 +1,1 @@
+"""Restores the newest recovery point of a component into isolation and checks it."""
