@@ -1,0 +1,137 @@
+"""PostgreSQL as a :class:`~aivo_backup.stores.port.Store`."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aivo_backup.catalog.records import RecoveryPoint
+from aivo_backup.errors import BackupError, ConfigurationError
+from aivo_backup.policy.environment import BackupKind, Component, PostgresSettings
+from aivo_backup.stores.port import HeldPoint, PartialBackupError, Progress, Stopwatch, TakenBackup, TestedRestore
+from aivo_backup.stores.postgres.access import RepositoryAccess
+from aivo_backup.stores.postgres.archive import Archive, ArchivedSegment
+from aivo_backup.stores.postgres.info import BackupSet, StanzaInfo
+from aivo_backup.stores.postgres.inventory import Inventories
+from aivo_backup.stores.postgres.points import held, taken
+from aivo_backup.stores.postgres.runners import Runners
+from aivo_backup.stores.postgres.testing import RestoreTest
+
+if TYPE_CHECKING:
+    from types_boto3_s3.client import S3Client
+
+
+class PostgresStore:
+    """Backs up through the sidecar, tests restores from the repository alone."""
+
+    def __init__(
+        self,
+        *,
+        settings: PostgresSettings,
+        access: RepositoryAccess,
+        certificates: Path,
+        state: Path,
+        s3: "S3Client",
+    ) -> None:
+        """
+        Args:
+            certificates: folder with ``tls.crt``, ``tls.key``, ``ca.crt`` for the sidecar; only backups need it.
+            state: folder for configuration and logs.
+            s3: a client that may read the repository's bucket, and for backups write inventories.
+        """
+        self.settings = settings
+        self.runners = Runners(settings=settings, access=access, certificates=certificates, state=state)
+        self.inventories = Inventories(s3=s3, bucket=access.bucket, stanza=settings.stanza)
+        self.archive = Archive(s3=s3, bucket=access.bucket, stanza=settings.stanza)
+
+    @property
+    def component(self) -> Component:
+        """See :class:`~aivo_backup.stores.port.Store`."""
+        return Component.POSTGRES
+
+    def info(self) -> StanzaInfo:
+        """What the repository holds.
+
+        Raises:
+            ConfigurationError: it has no such stanza.
+            UnreachableError, AccessDeniedError: S3.
+        """
+        info = self.runners.repository().info()
+        if not info.exists:
+            raise ConfigurationError(
+                f"the repository has no stanza {self.settings.stanza}", mend="run `aivo-backup init postgres`"
+            )
+        return info
+
+    def backup(self, kind: BackupKind, *, now: datetime, progress: Progress) -> TakenBackup:
+        """Runs ``pgbackrest backup``; its label is the point, an inventory of our own goes with it.
+
+        An incremental without a full to build on becomes a full; the point says so (its label ends in F).
+
+        Raises:
+            PartialBackupError: the database has pages with wrong checksums; the set is kept and is no point.
+        """
+        del now  # pgBackRest names its sets by its own clock
+        client = self.runners.client()
+        info = client.info()
+        if not info.exists:
+            raise ConfigurationError(
+                f"the repository has no stanza {self.settings.stanza}", mend="run `aivo-backup init postgres`"
+            )
+        before = {backup.label for backup in info.sets}
+        progress(f"pgBackRest {self.runners.version} takes a {kind.value} backup of {self.settings.stanza}")
+        client.run("backup", f"--type={kind.value}")
+        sets = client.info().sets
+        new = [backup for backup in sets if backup.label not in before]
+        if not new:
+            raise BackupError("pgBackRest ended well and left no backup set", mend="see its log and the repository")
+        self._complete_inventories(sets, but=new[-1].label, progress=progress)
+        if new[-1].damaged:
+            raise PartialBackupError(
+                f"backup set {new[-1].label} holds pages with wrong checksums: {self._damaged(new[-1].label)}",
+                mend="the database itself is damaged: see PostgreSQL's log, restore an earlier point",
+            )
+        inventory = self.inventories.take(new[-1])
+        progress(f"backup set {new[-1].label}: {new[-1].repository_bytes:,} bytes in the repository")
+        return taken(new[-1], inventory)
+
+    def held_points(self) -> tuple[HeldPoint, ...]:
+        """Every undamaged set that the repository lists, oldest first."""
+        inventories = self.inventories.stored()
+        return tuple(
+            held(backup, inventories.get(backup.label))
+            for backup in sorted(self.info().sets, key=lambda backup: backup.stopped)
+            if not backup.damaged
+        )
+
+    def restore_test(
+        self, point: RecoveryPoint, *, scratch: Path, now: datetime, stopwatch: Stopwatch, progress: Progress
+    ) -> TestedRestore:
+        """Restores the point, replays WAL to the newest archived, and looks at the data (see :mod:`.testing`)."""
+        del now  # every page is read each time; there is no share to choose
+        test = RestoreTest(
+            settings=self.settings,
+            runners=self.runners,
+            inventories=self.inventories,
+            archive=self.archive,
+            stopwatch=stopwatch,
+            progress=progress,
+        )
+        return test.hold(point, self.info(), scratch)
+
+    def newest_archived(self) -> ArchivedSegment | None:
+        """The newest WAL segment in the repository on the current timeline; None before the first."""
+        info = self.info()
+        return self.archive.newest(info, self.archive.line(self.runners.repository(), info))
+
+    def _complete_inventories(self, sets: tuple[BackupSet, ...], *, but: str, progress: Progress) -> None:
+        # A run that was killed between pgBackRest's end and its inventory leaves a set without one. It gets it late:
+        # what vanished until now stays unseen, what vanishes from now on does not.
+        stored = self.inventories.stored()
+        for backup in sets:
+            if backup.label != but and backup.label not in stored and not backup.damaged:
+                self.inventories.take(backup)
+                progress(f"backup set {backup.label} had no inventory and has one now")
+
+    def _damaged(self, label: str) -> str:
+        text = self.runners.repository().run("info", f"--set={label}", "--output=text")
+        return " ".join(text.partition("error")[2].split())[:300] or "see pgBackRest's log"

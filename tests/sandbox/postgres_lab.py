@@ -1,0 +1,278 @@
+"""A PostgreSQL of the tests' own, archiving through a sidecar of its own, that tests may break.
+
+It uses the sandbox's AWS API and nothing else of it: the sandbox's database is the one that `make demo` shows.
+"""
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import boto3
+import psycopg
+
+from aivo_backup.catalog.records import RecoveryPoint
+from aivo_backup.policy.environment import BackupKind, Component, PostgresSettings
+from aivo_backup.policy.pgbackrest import CLIENT_NAME, HOST_NAME, archive_command
+from aivo_backup.stores.port import Stopwatch, TakenBackup, TestedRestore, silent
+from aivo_backup.stores.postgres.access import Credentials, RepositoryAccess
+from aivo_backup.stores.postgres.envelope import RegionKey, open_pass
+from aivo_backup.stores.postgres.runners import Runners
+from aivo_backup.stores.postgres.service import PgCtlService
+from aivo_backup.stores.postgres.setup import make_envelope, make_stanza
+from aivo_backup.stores.postgres.sidecar import prepare, write_host_configuration
+from aivo_backup.stores.postgres.store import PostgresStore
+from aivo_backup.stores.process import as_owner, run
+from sandbox.certificates import Authority, Identity
+
+if TYPE_CHECKING:
+    from types_boto3_kms.client import KMSClient
+    from types_boto3_s3.client import S3Client
+
+BIN = "/usr/lib/postgresql/15/bin"
+
+
+def free_port() -> int:
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        return int(holder.getsockname()[1])
+
+
+@dataclass(kw_only=True)
+class Lab:
+    """The database, its sidecar and its bucket. ``home`` must be short: sockets live under it."""
+
+    home: Path
+    aws: boto3.Session
+    aws_url: str
+    ca_file: Path
+    bucket: str
+    region: str = "us-east-1"
+    s3: "S3Client" = field(init=False)
+    kms: "KMSClient" = field(init=False)
+    kms_key: str = field(init=False)
+    settings: PostgresSettings = field(init=False)
+    access: RepositoryAccess = field(init=False)
+    _sidecar: "subprocess.Popen[bytes] | None" = field(default=None, init=False)
+
+    def build(self) -> None:
+        self.s3 = self.aws.client("s3")
+        self.kms = self.aws.client("kms")
+        self.kms_key = self.kms.create_key()["KeyMetadata"].get("Arn", "")
+        self.s3.create_bucket(Bucket=self.bucket)
+        self.s3.put_bucket_versioning(Bucket=self.bucket, VersioningConfiguration={"Status": "Enabled"})
+        self.settings = PostgresSettings(
+            host="localhost",
+            port=free_port(),
+            sidecar_host="localhost",
+            sidecar_port=free_port(),
+            sidecar_config=str(self.home / "etc" / "sidecar.conf"),
+            host_config=str(self.home / "etc" / "host.conf"),
+            data_path=str(self.data),
+            socket_path=str(self.home / "run"),
+            bin_path=BIN,
+        )
+        self.access = RepositoryAccess(
+            bucket=self.bucket,
+            region=self.region,
+            kms_key=self.kms_key,
+            endpoint_url=self.aws_url,
+            ca_file=str(self.ca_file),
+            credentials=self._credentials,
+            cipher_pass=lambda: open_pass(self.s3, bucket=self.bucket, region=self.region, kms=self.kms),
+        )
+        authority = Authority(self.home / "ca", now=datetime.now(UTC))
+        for name, common, hosts in (
+            ("server", "pg-server", ("localhost", "127.0.0.1")),
+            ("client", CLIENT_NAME, ()),
+            ("host", HOST_NAME, ()),
+            ("stranger", "stranger", ()),
+        ):
+            folder = self.home / name
+            authority.issue(Identity(certificate=folder / "tls.crt", key=folder / "tls.key"), name=common, hosts=hosts)
+            shutil.copy(authority.certificate, folder / "ca.crt")
+        write_host_configuration(self.settings, certificates=self.home / "host")
+        self._make_cluster()
+        self.service.start()
+        self.wait_ready()
+
+    @property
+    def data(self) -> Path:
+        return self.home / "volume" / "pgdata"
+
+    @property
+    def log(self) -> Path:
+        return self.home / "postgresql.log"
+
+    @property
+    def service(self) -> PgCtlService:
+        return PgCtlService(bin_path=Path(BIN), data=self.data, log=self.log)
+
+    def init(self) -> None:
+        """What ``aivo-backup init`` and ``aivo-backup sidecar`` do together."""
+        make_envelope(
+            self.s3,
+            bucket=self.bucket,
+            keys={self.region: RegionKey(kms=self.kms, key=self.kms_key)},
+            now=datetime.now(UTC),
+            progress=silent,
+        )
+        self.start_sidecar()
+        make_stanza(self.runners(), sidecar_timeout_seconds=20, progress=silent)
+
+    def start_sidecar(self) -> None:
+        launch = prepare(
+            self.settings,
+            self.access,
+            certificates=self.home / "server",
+            state=self.home / "sidecar-state",
+            address="127.0.0.1",
+        )
+        with (self.home / "sidecar.log").open("ab") as log:
+            self._sidecar = subprocess.Popen(
+                launch.argv, env={**os.environ, **launch.secrets}, stdout=log, stderr=log, stdin=subprocess.DEVNULL
+            )
+
+    def stop_sidecar(self) -> None:
+        if self._sidecar is not None:
+            self._sidecar.terminate()
+            self._sidecar.wait(20)
+            self._sidecar = None
+
+    def runners(self) -> Runners:
+        return Runners(
+            settings=self.settings, access=self.access, certificates=self.home / "client", state=self.home / "state"
+        )
+
+    def store(self, settings: PostgresSettings | None = None, certificates: str = "client") -> PostgresStore:
+        return PostgresStore(
+            settings=settings or self.settings,
+            access=self.access,
+            certificates=self.home / certificates,
+            state=self.home / "state",
+            s3=self.s3,
+        )
+
+    def backup(self, kind: BackupKind) -> tuple[RecoveryPoint, TakenBackup]:
+        started = datetime.now(UTC)
+        taken = self.store().backup(kind, now=started, progress=silent)
+        return point_of(taken, kind, started), taken
+
+    def restore_test(
+        self, point: RecoveryPoint, scratch: Path, settings: PostgresSettings | None = None
+    ) -> tuple[TestedRestore, Stopwatch]:
+        stopwatch = Stopwatch()
+        scratch.mkdir()
+        tested = self.store(settings).restore_test(
+            point, scratch=scratch, now=datetime.now(UTC), stopwatch=stopwatch, progress=silent
+        )
+        return tested, stopwatch
+
+    @contextmanager
+    def connect(self, database: str = "postgres") -> "Generator[psycopg.Connection[tuple[object, ...]]]":
+        with psycopg.connect(
+            host=self.settings.socket_path, port=self.settings.port, user="postgres", dbname=database, autocommit=True
+        ) as connection:
+            yield connection
+
+    def sql(self, *statements: str) -> list[tuple[object, ...]]:
+        with self.connect() as connection:
+            for statement in statements[:-1]:
+                connection.execute(statement.encode())
+            cursor = connection.execute(statements[-1].encode())
+            return cursor.fetchall() if cursor.description else []
+
+    def now(self) -> datetime:
+        """The database's clock, between two transactions."""
+        time.sleep(0.05)
+        at = self.sql("SELECT clock_timestamp()")[0][0]
+        time.sleep(0.05)
+        assert isinstance(at, datetime)
+        return at.astimezone(UTC)
+
+    def archive_all(self) -> str:
+        """Switches WAL and waits until all of it is in the archive; answers the last segment."""
+        segment = str(self.sql("SELECT pg_walfile_name(pg_switch_wal())")[0][0])
+        deadline = time.monotonic() + 30
+        while True:
+            archived = str(self.sql("SELECT coalesce(last_archived_wal, '') FROM pg_stat_archiver")[0][0])
+            if archived[:24] >= segment:
+                return segment
+            assert time.monotonic() < deadline, f"{segment} is not archived: see {self.log}"
+            time.sleep(0.1)
+
+    def wait_ready(self) -> None:
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                self.sql("SELECT 1")
+                return
+            except psycopg.OperationalError:
+                assert time.monotonic() < deadline, f"PostgreSQL does not start: see {self.log}"
+                time.sleep(0.1)
+
+    def flip(self, key: str, offset: int) -> None:
+        """Writes the object anew with one bit changed. What must be noticed at rest uses the sandbox's own means."""
+        body = bytearray(self.s3.get_object(Bucket=self.bucket, Key=key)["Body"].read())
+        body[offset] ^= 1
+        self.s3.put_object(Bucket=self.bucket, Key=key, Body=bytes(body))
+
+    def keys(self, prefix: str) -> list[str]:
+        pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
+        return [entry.get("Key", "") for page in pages for entry in page.get("Contents", [])]
+
+    def close(self) -> None:
+        if self.service.running():
+            self.service.stop()
+        self.stop_sidecar()
+
+    def _credentials(self) -> Credentials:
+        found = self.aws.get_credentials()
+        assert found is not None
+        frozen = found.get_frozen_credentials()
+        return Credentials(key=frozen.access_key or "", secret=frozen.secret_key or "", token=frozen.token or "")
+
+    def _make_cluster(self) -> None:
+        self.data.parent.mkdir(parents=True)
+        (self.home / "run").mkdir(mode=0o700)
+        done = run(
+            [
+                *as_owner(self.home), f"{BIN}/initdb", "-D", str(self.data), "--username=postgres",
+                "--auth=trust", "--data-checksums", "--encoding=UTF8", "--locale=C.UTF-8",
+            ]
+        )  # fmt: skip
+        assert done.exit_code == 0, done.tail()
+        values = {
+            "listen_addresses": "127.0.0.1",
+            "port": str(self.settings.port),
+            "unix_socket_directories": self.settings.socket_path,
+            "archive_mode": "on",
+            "archive_timeout": "60s",
+            "archive_command": archive_command(self.settings),
+            "shared_buffers": "64MB",
+            "timezone": "UTC",
+        }
+        with (self.data / "postgresql.conf").open("a", encoding="utf-8") as config:
+            config.writelines(f"{name} = '{value}'\n" for name, value in values.items())
+
+
+def point_of(taken: TakenBackup, kind: BackupKind, started: datetime) -> RecoveryPoint:
+    return RecoveryPoint(
+        id=taken.point,
+        component=Component.POSTGRES,
+        kind=kind,
+        run_id="test",
+        started=started,
+        recoverable_at=taken.recoverable_at,
+        size_bytes=taken.size_bytes,
+        inventory=taken.inventory,
+        facts=taken.facts,
+        depends_on=taken.depends_on,
+    )
