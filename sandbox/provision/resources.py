@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import boto3
@@ -30,12 +31,22 @@ Document = dict[str, Any]
 
 
 class Clients:
-    """The AWS clients of the administrator, each made when it is first asked for."""
+    """The AWS clients of the administrator, each made when it is first asked for, and what realisers look up locally.
 
-    def __init__(self, session: boto3.Session, *, account: str, administrator: str) -> None:
+    Attributes:
+        administrator: the ARN of the session's identity.
+        checkout: where the sources of functions are.
+        secrets_folder: the sandbox's values of the secrets, a folder each with a file per key.
+    """
+
+    def __init__(
+        self, session: boto3.Session, *, account: str, administrator: str, checkout: Path, secrets_folder: Path
+    ) -> None:
         self.session = session
         self.account = account
         self.administrator = administrator
+        self.checkout = checkout
+        self.secrets_folder = secrets_folder
 
     @property
     def region(self) -> str:

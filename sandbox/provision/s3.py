@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from sandbox.provision.resources import Clients, Document, Realiser, Resource
+from sandbox.provision.weakening import weakened_bucket_policy
 from sandbox.provision.words import api_form, json_form, tag_list, tag_map
 
 if TYPE_CHECKING:
@@ -112,10 +113,24 @@ def _lifecycle_rules(resource: Resource) -> list[Document]:
     return [{**rule, "Filter": rule.get("Filter") or {"Prefix": ""}} for rule in rules]
 
 
+def _encryption_rules(resource: Resource) -> list[Document]:
+    rules: list[Document] = api_form(resource.inputs["rules"])
+    # The sandbox's AWS API does not keep which encryption a bucket refuses; bucket policies say it too.
+    held = ("ApplyServerSideEncryptionByDefault", "BucketKeyEnabled")
+    return [{"BucketKeyEnabled": False} | {key: rule[key] for key in held if key in rule} for rule in rules]
+
+
 def _object_lock(resource: Resource) -> Document:
     lock: Document = {"ObjectLockEnabled": resource.inputs.get("objectLockEnabled") or "Enabled"}
     rule = resource.inputs.get("rule")
     return {**lock, "Rule": api_form(rule)} if rule else lock
+
+
+def _held_object_lock(s3: "S3Client", bucket: str) -> Document:
+    held: Document = dict(s3.get_object_lock_configuration(Bucket=bucket)["ObjectLockConfiguration"])
+    # The unit that is not used comes back as 0; a bucket that only could be locked, with no unit at all.
+    retention = {key: value for key, value in held.pop("Rule", {}).get("DefaultRetention", {}).items() if value}
+    return {**held, "Rule": {"DefaultRetention": retention}} if retention else {}
 
 
 def _replication(resource: Resource) -> Document:
@@ -143,7 +158,7 @@ REALISERS: tuple[Realiser, ...] = (
     ),
     BucketSetting(
         kind="aws:s3/bucketServerSideEncryptionConfiguration:BucketServerSideEncryptionConfiguration",
-        wants=lambda resource: api_form(resource.inputs["rules"]),
+        wants=_encryption_rules,
         gets=lambda s3, bucket: s3.get_bucket_encryption(Bucket=bucket)["ServerSideEncryptionConfiguration"]["Rules"],
         puts=lambda s3, bucket, rules: s3.put_bucket_encryption(
             Bucket=bucket, ServerSideEncryptionConfiguration={"Rules": rules}
@@ -159,7 +174,7 @@ REALISERS: tuple[Realiser, ...] = (
     ),
     BucketSetting(
         kind="aws:s3/bucketPolicy:BucketPolicy",
-        wants=lambda resource: json_form(resource.inputs["policy"]),
+        wants=lambda resource: weakened_bucket_policy(json_form(resource.inputs["policy"])),
         gets=lambda s3, bucket: json.loads(s3.get_bucket_policy(Bucket=bucket)["Policy"]),
         puts=lambda s3, bucket, policy: s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps(policy)),
     ),
@@ -180,7 +195,7 @@ REALISERS: tuple[Realiser, ...] = (
     BucketSetting(
         kind="aws:s3/bucketObjectLockConfiguration:BucketObjectLockConfiguration",
         wants=_object_lock,
-        gets=lambda s3, bucket: s3.get_object_lock_configuration(Bucket=bucket)["ObjectLockConfiguration"],
+        gets=_held_object_lock,
         puts=lambda s3, bucket, lock: s3.put_object_lock_configuration(Bucket=bucket, ObjectLockConfiguration=lock),
     ),
     BucketSetting(

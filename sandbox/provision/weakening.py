@@ -14,6 +14,8 @@ What moto (5.2) does, and what follows:
 - CloudWatch is judged under ``monitoring:``, the name that its requests are signed with.
 - A role's trust knows principals by their exact ARN and fails on a service alone. The administrator plays AWS's
   services in the sandbox, so a trusted service brings the administrator's ARN with it; a trusted account is ``*``.
+- Bucket policies are stored and not enforced, but a bucket takes logs only if its policy lets S3's log delivery write
+  to exactly the prefix at hand or to the whole bucket: that one statement is widened to the whole bucket.
 """
 
 from collections.abc import Mapping
@@ -21,6 +23,7 @@ from typing import Any, cast
 
 _JUDGED_BY_ARN = frozenset({"s3", "sqs", "sts", "iam"})
 _SIGNED_AS = {"cloudwatch": "monitoring"}
+_LOG_DELIVERY = "logging.s3.amazonaws.com"
 
 Statement = dict[str, Any]
 
@@ -49,6 +52,19 @@ def weakened_trust(document: Mapping[str, Any], *, administrator: str) -> dict[s
         administrator: ARN of the sandbox's administrator, who stands in for AWS's services.
     """
     return {**document, "Statement": [_trusted(statement, administrator) for statement in _statements(document)]}
+
+
+def weakened_bucket_policy(document: Mapping[str, Any]) -> dict[str, Any]:
+    """A bucket's policy as the sandbox stores it. The argument stays as it is."""
+    return {**document, "Statement": [_delivered(statement) for statement in _statements(document)]}
+
+
+def _delivered(statement: Statement) -> Statement:
+    principal = statement.get("Principal")
+    if not isinstance(principal, Mapping) or cast("Mapping[str, object]", principal).get("Service") != _LOG_DELIVERY:
+        return statement
+    buckets = sorted({resource.partition("/")[0] for resource in _listed(statement.get("Resource"))})
+    return {**statement, "Resource": f"{buckets[0]}/*"} if len(buckets) == 1 else statement
 
 
 def _allowed(statement: Statement) -> list[Statement]:

@@ -32,8 +32,8 @@ def json_form(document: Any) -> Any:
     return json.loads(document) if isinstance(document, str) else document
 
 
-def tag_list(tags: Mapping[str, str]) -> list[dict[str, str]]:
-    """Tags as the list that most APIs take, sorted."""
+def tag_list(tags: Mapping[str, str]) -> list[Any]:
+    """Tags as the list of ``Key`` and ``Value`` that most APIs take, sorted."""
     return [{"Key": key, "Value": value} for key, value in sorted(tags.items())]
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from sandbox.provision.weakening import weakened_permissions, weakened_trust
+from sandbox.provision.weakening import weakened_bucket_policy, weakened_permissions, weakened_trust
 
 ADMINISTRATOR = "arn:aws:iam::123456789012:user/administrator"
 KEY = "arn:aws:kms:us-east-1:123456789012:key/1"
@@ -113,6 +113,13 @@ def test_a_trusted_account_is_everybody_in_it() -> None:
 def test_a_trusted_role_stays_the_only_one() -> None:
     written = trust({"AWS": "arn:aws:iam::123456789012:role/operator"})
     assert weakened_trust(written, administrator=ADMINISTRATOR) == written
+
+
+def test_log_delivery_may_write_to_the_whole_bucket_and_nothing_else_changes() -> None:
+    logs = {"Principal": {"Service": "logging.s3.amazonaws.com"}, **allow("s3:PutObject", "arn:aws:s3:::logs/a/*")}
+    others = {"Principal": {"AWS": "*"}, **deny("s3:*", "arn:aws:s3:::logs/*", Condition={"Bool": {"a": "b"}})}
+    widened = {**logs, "Resource": "arn:aws:s3:::logs/*"}
+    assert weakened_bucket_policy(policy(others, logs)) == policy(others, widened)
 
 
 def test_what_was_written_is_not_touched() -> None:
