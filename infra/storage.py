@@ -57,7 +57,7 @@ class Storage(pulumi.ComponentResource):
         self._build_compliance_bucket(args.key_arns[COMPLIANCE], logs)
         self.register_outputs({"names": dict(self.names)})
 
-    def _build_data_bucket(self, component: Component, key_arn: pulumi.Output[str], logs: aws.s3.Bucket) -> None:
+    def _build_data_bucket(self, component: Component, key_arn: pulumi.Output[str], logs: aws.s3.BucketPolicy) -> None:
         use = component.value
         bucket = self._build_bucket(use, data_class="operational")
         self._build_encryption(use, bucket, key_arn)
@@ -66,7 +66,7 @@ class Storage(pulumi.ComponentResource):
         policy = key_arn.apply(lambda arn: data_bucket_policy(self.names[use], arn))
         self._build_policy(use, bucket, policy)
 
-    def _build_compliance_bucket(self, key_arn: pulumi.Output[str], logs: aws.s3.Bucket) -> None:
+    def _build_compliance_bucket(self, key_arn: pulumi.Output[str], logs: aws.s3.BucketPolicy) -> None:
         settings = self._settings
         bucket = self._build_bucket(COMPLIANCE, data_class="compliance", locked=True)
         self._build_encryption(COMPLIANCE, bucket, key_arn)
@@ -83,7 +83,7 @@ class Storage(pulumi.ComponentResource):
         policy = key_arn.apply(lambda arn: compliance_bucket_policy(self.names[COMPLIANCE], arn, lock_days=days))
         self._build_policy(COMPLIANCE, bucket, policy)
 
-    def _build_log_bucket(self) -> aws.s3.Bucket:
+    def _build_log_bucket(self) -> aws.s3.BucketPolicy:
         bucket = self._build_bucket(LOGS, data_class="audit")
         aws.s3.BucketServerSideEncryptionConfiguration(
             f"{LOGS}-encryption",
@@ -95,8 +95,7 @@ class Storage(pulumi.ComponentResource):
         self._build_lifecycle(LOGS, bucket, log_lifecycle())
         sources = [self.names[use] for use in self.names if use != LOGS]
         policy = log_bucket_policy(self.names[LOGS], sources=sources, account_id=self._settings.account_id)
-        self._build_policy(LOGS, bucket, policy)
-        return bucket
+        return self._build_policy(LOGS, bucket, policy)
 
     def _build_bucket(self, use: str, *, data_class: str, locked: bool = False) -> aws.s3.Bucket:
         settings = self._settings
@@ -156,17 +155,18 @@ class Storage(pulumi.ComponentResource):
             f"{use}-lifecycle", bucket=bucket.id, rules=rules, opts=pulumi.ResourceOptions(parent=bucket)
         )
 
-    def _build_logging(self, use: str, bucket: aws.s3.Bucket, logs: aws.s3.Bucket) -> None:
+    def _build_logging(self, use: str, bucket: aws.s3.Bucket, logs: aws.s3.BucketPolicy) -> None:
         aws.s3.BucketLogging(
             f"{use}-logging",
             bucket=bucket.id,
-            target_bucket=logs.id,
+            # By way of the policy: until it is there, S3 may not deliver.
+            target_bucket=logs.bucket,
             target_prefix=f"{ACCESS_LOGS_PREFIX}{use}/",
             opts=pulumi.ResourceOptions(parent=bucket),
         )
 
-    def _build_policy(self, use: str, bucket: aws.s3.Bucket, policy: pulumi.Input[str]) -> None:
-        aws.s3.BucketPolicy(
+    def _build_policy(self, use: str, bucket: aws.s3.Bucket, policy: pulumi.Input[str]) -> aws.s3.BucketPolicy:
+        return aws.s3.BucketPolicy(
             f"{use}-policy", bucket=bucket.id, policy=policy, opts=pulumi.ResourceOptions(parent=bucket)
         )
 
