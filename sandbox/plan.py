@@ -161,9 +161,18 @@ def _run(name: str, configuration: dict[str, str], realiser: mocks.Mocks) -> Reg
     except pulumi.RunError as error:
         raise ConfigurationError(str(error)) from error
     finally:
+        _end_tasks(loop)
         asyncio.set_event_loop(None)
         loop.close()
     return Registration(resources=tuple(recorder.registered), outputs=outputs or {})
+
+
+def _end_tasks(loop: asyncio.AbstractEventLoop) -> None:
+    """Ends what a failed run left waiting; otherwise Python reports each task on stderr, below our one line."""
+    tasks = asyncio.all_tasks(loop)
+    for task in tasks:
+        task.cancel()
+    loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
 
 
 def _program() -> None:
