@@ -8,9 +8,10 @@ from aivo_backup.cli.context import Context
 from aivo_backup.cli.output import bytes_text, component_argument, json_option, print_json, progress, seconds_text
 from aivo_backup.jobs.backup import run_backup
 from aivo_backup.policy.environment import BackupKind, Component
+from aivo_backup.policy.names import JOB_VARIABLE
 
-JOB = "AIVO_BACKUP_JOB"
-"""The CronJob's pod names its schedule in this variable; a run without it is a manual one."""
+MANUAL = "manual"
+"""The job of a run that no schedule started."""
 
 
 @click.command()
@@ -36,7 +37,7 @@ def backup(context: Context, component: Component, kind: str, as_json: bool) -> 
         BackupKind(kind),
         catalog=app.catalog,
         lease=app.lease(component),
-        job=os.environ.get(JOB, "manual"),
+        job=os.environ.get(JOB_VARIABLE, MANUAL),
         clock=app.clock,
         progress=progress,
     )

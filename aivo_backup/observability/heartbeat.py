@@ -10,13 +10,13 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 import psycopg
-from opensearchpy import OpenSearch
 
-from aivo_backup.errors import BackupError, UnreachableError
+from aivo_backup.errors import BackupError
 from aivo_backup.policy.codec import format_time
 from aivo_backup.policy.environment import Component, MinioSettings, OpenSearchSettings
 from aivo_backup.stores.aws import MissingError, translated
-from aivo_backup.stores.opensearch.client import translated as opensearch_translated
+from aivo_backup.stores.opensearch.cluster import Cluster
+from aivo_backup.stores.postgres.archive import Login, connect
 
 if TYPE_CHECKING:
     from types_boto3_s3.client import S3Client
@@ -30,33 +30,32 @@ DOCUMENT_ID = "heartbeat"
 Beat = Callable[[datetime], None]
 
 
-def prepare_postgres(dsn: str) -> None:
+def prepare_postgres(login: Login) -> None:
     """Makes the heartbeat schema and table where they are missing.
 
     Raises:
         UnreachableError: PostgreSQL does not answer or refuses the login.
     """
-    with _connected(dsn) as connection:
+    with connect(login) as connection:
         connection.execute("create schema if not exists aivo_backup")
         connection.execute("create table if not exists aivo_backup.heartbeat (at timestamptz primary key)")
 
 
-def beat_postgres(dsn: str, now: datetime) -> None:
+def beat_postgres(login: Login, now: datetime) -> None:
     """Writes one row and trims those older than :data:`KEPT`.
 
     Raises:
-        UnreachableError: PostgreSQL does not answer, refuses the login, or lacks the table.
+        UnreachableError: PostgreSQL does not answer or refuses the login.
+        BackupError: the table is missing, or the server went away meanwhile.
     """
-    with _connected(dsn) as connection:
-        connection.execute("insert into aivo_backup.heartbeat (at) values (%s) on conflict do nothing", [now])
-        connection.execute("delete from aivo_backup.heartbeat where at < %s", [now - KEPT])
-
-
-def _connected(dsn: str) -> psycopg.Connection:
-    try:
-        return psycopg.connect(dsn, connect_timeout=10, autocommit=True)
-    except psycopg.OperationalError as error:
-        raise UnreachableError(f"PostgreSQL: {error}", mend="check that it runs, its address and the login") from error
+    with connect(login) as connection:
+        try:
+            connection.execute("insert into aivo_backup.heartbeat (at) values (%s) on conflict do nothing", [now])
+            connection.execute("delete from aivo_backup.heartbeat where at < %s", [now - KEPT])
+        except psycopg.errors.UndefinedTable as error:
+            raise BackupError("PostgreSQL has no heartbeat table", mend="run `aivo-backup init postgres`") from error
+        except psycopg.Error as error:
+            raise BackupError(f"PostgreSQL took no heartbeat: {error}") from error
 
 
 def prepare_minio(source: "S3Client", settings: MinioSettings) -> None:
@@ -84,33 +83,39 @@ def beat_minio(source: "S3Client", settings: MinioSettings, now: datetime) -> No
         source.put_object(Bucket=settings.heartbeat_bucket, Key=OBJECT_KEY, Body=body, ContentType="application/json")
 
 
-def prepare_opensearch(client: OpenSearch, settings: OpenSearchSettings) -> None:
+def prepare_opensearch(cluster: Cluster, settings: OpenSearchSettings) -> None:
     """Makes the heartbeat index where it is missing.
 
     Raises:
-        UnreachableError, AccessDeniedError: as the cluster answers.
+        UnreachableError, AccessDeniedError, ClusterError: as the cluster answers.
     """
-    with opensearch_translated(f"OpenSearch index {settings.heartbeat_index}"):
-        if not client.indices.exists(index=settings.heartbeat_index):
-            client.indices.create(
-                index=settings.heartbeat_index,
-                body={
-                    "settings": {"number_of_shards": 1, "number_of_replicas": 0},
-                    "mappings": {"properties": {"at": {"type": "date_nanos"}}},
-                },
-            )
+    index = settings.heartbeat_index
+    if not cluster.exists(index):
+        cluster.put(
+            index,
+            what=f"making the index {index}",
+            body={
+                # date_nanos: the other stores keep microseconds, and a plain date would cut them off.
+                "mappings": {"properties": {"at": {"type": "date_nanos"}}},
+                "settings": {"number_of_shards": 1, "auto_expand_replicas": "0-1"},
+            },
+        )
 
 
-def beat_opensearch(client: OpenSearch, settings: OpenSearchSettings, now: datetime) -> None:
+def beat_opensearch(cluster: Cluster, settings: OpenSearchSettings, now: datetime) -> None:
     """Overwrites the heartbeat document.
 
     Raises:
-        UnreachableError, AccessDeniedError: as the cluster answers.
+        UnreachableError, AccessDeniedError, ClusterError: as the cluster answers.
     """
-    with opensearch_translated(f"OpenSearch heartbeat in {settings.heartbeat_index}"):
-        client.index(
-            index=settings.heartbeat_index, id=DOCUMENT_ID, body={"at": format_time(now)}, params={"refresh": "true"}
-        )
+    cluster.put(
+        settings.heartbeat_index,
+        "_doc",
+        DOCUMENT_ID,
+        what=f"the heartbeat in {settings.heartbeat_index}",
+        body={"at": format_time(now)},
+        params={"refresh": "true"},
+    )
 
 
 def beat_all(beats: Mapping[Component, Beat], now: datetime) -> dict[Component, BackupError]:

@@ -26,8 +26,11 @@ SECRET_MINIO_SOURCE = "minio-source"  # noqa: S105 - the name of a secret, not a
 SECRET_OPENSEARCH = "opensearch"  # noqa: S105
 SECRET_POSTGRES = "postgres"  # noqa: S105
 SECRET_PGBACKREST_CLIENT = "pgbackrest-client"  # noqa: S105
+SECRET_PGBACKREST_SERVER = "pgbackrest-server"  # noqa: S105
 
 AGENT = "aivo-backup-agent"
+AGENT_PORT = 9464
+"""Where the agent serves ``/metrics``, ``/livez`` and ``/readyz``."""
 SIDECAR = "aivo-backup-sidecar"
 
 CIPHER_PREFIX = "envelope/"
@@ -126,6 +129,11 @@ def function_name(environment: str, function: Function) -> str:
 def failed_events_queue(environment: str) -> str:
     """The queue of events that a function or the scheduler failed on."""
     return f"{PROJECT}-{environment}-failed-events"
+
+
+def alert_topic(environment: str, level: int) -> str:
+    """The SNS topic of an escalation level (1 to 3)."""
+    return f"{PROJECT}-{environment}-level{level}"
 
 
 def schedule_group(environment: str) -> str:

@@ -1,18 +1,21 @@
 """AWS clients, and the translation of AWS's errors into ours."""
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import boto3
+import botocore.session
 from botocore.config import Config
+from botocore.credentials import AssumeRoleCredentialFetcher, DeferredRefreshableCredentials
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
     ConnectTimeoutError,
     EndpointConnectionError,
     NoCredentialsError,
+    NoRegionError,
     SSLError,
 )
 
@@ -50,22 +53,59 @@ class MissingError(BackupError):
     """AWS or an S3-compatible store says that the named thing does not exist."""
 
 
-def session(region: str, *, endpoint_url: str = "", ca_file: str = "") -> boto3.Session:
+_IDENTITY_VARIABLES = ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "AWS_PROFILE")
+
+
+def session(variables: Mapping[str, str], *, endpoint_url: str = "", ca_file: str = "") -> boto3.Session:
     """A session with the ambient identity (web identity, environment or profile).
 
-    The endpoint goes into the environment, not into each client, because botocore's own web identity exchange makes
-    an STS client that only the environment reaches.
+    Args:
+        variables: environment variables; those that lead to files of credentials are taken over. The region is theirs
+            or the files'.
+
+    The endpoint goes into the process's environment, not into each client, because botocore's own web identity
+    exchange makes an STS client that nothing else reaches.
     """
+    for name in _IDENTITY_VARIABLES:
+        if name in variables:
+            os.environ[name] = variables[name]
     if endpoint_url:
         os.environ["AWS_ENDPOINT_URL"] = endpoint_url
     if ca_file:
         os.environ["AWS_CA_BUNDLE"] = ca_file
-    return boto3.Session(region_name=region)
+    return boto3.Session(region_name=variables.get("AWS_REGION") or variables.get("AWS_DEFAULT_REGION"))
 
 
-def s3_client(aws: boto3.Session) -> "S3Client":
-    """An S3 client with the timeouts and retries that every part of this package uses."""
-    return aws.client("s3", config=CLIENT_CONFIG)
+def assumed(aws: boto3.Session, role_arn: str, name: str) -> boto3.Session:
+    """A session under another role, renewed for as long as it is used.
+
+    Args:
+        role_arn: the role; the session itself when empty.
+        name: the role session's name, which CloudTrail shows.
+    """
+    if not role_arn:
+        return aws
+    fetcher = AssumeRoleCredentialFetcher(
+        client_creator=aws._session.create_client,  # pyright: ignore[reportPrivateUsage] -- boto3 offers no way in
+        source_credentials=aws.get_credentials(),
+        role_arn=role_arn,
+        extra_args={"RoleSessionName": name},
+    )
+    core = botocore.session.get_session()
+    core._credentials = DeferredRefreshableCredentials(  # pyright: ignore -- botocore has no setter that refreshes
+        method="assume-role", refresh_using=fetcher.fetch_credentials
+    )
+    return boto3.Session(botocore_session=core, region_name=aws.region_name)
+
+
+def s3_client(aws: boto3.Session, *, endpoint_url: str | None = None, ca_file: str = "") -> "S3Client":
+    """An S3 client with the timeouts and retries that every part of this package uses.
+
+    Args:
+        endpoint_url: another S3-compatible store.
+        ca_file: authorities (PEM) to trust; empty means the session's.
+    """
+    return aws.client("s3", config=CLIENT_CONFIG, endpoint_url=endpoint_url, verify=ca_file or None)
 
 
 @contextmanager
@@ -91,6 +131,8 @@ def translated(what: str) -> Generator[None]:
         raise BackupError(f"{what}: {code}: {message}") from error
     except (EndpointConnectionError, ConnectTimeoutError, SSLError) as error:
         raise UnreachableError(f"{what}: {error}", mend="check the endpoint and the network") from error
+    except NoRegionError as error:
+        raise ConfigurationError(f"{what}: no AWS region", mend="set AWS_REGION") from error
     except NoCredentialsError as error:
         raise ConfigurationError(f"{what}: no AWS credentials", mend="set AWS_PROFILE or a web identity") from error
     except BotoCoreError as error:

@@ -1,0 +1,301 @@
+"""The composition root that the CLI, the Lambda handlers and the sandbox share: settings in, working parts out.
+
+Nothing below this module reads the environment or builds a client.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import boto3
+
+from aivo_backup.catalog.catalog import Catalog
+from aivo_backup.catalog.lease import Lease
+from aivo_backup.catalog.spool import Spool
+from aivo_backup.errors import ConfigurationError
+from aivo_backup.policy import names
+from aivo_backup.policy.codec import from_json
+from aivo_backup.policy.environment import Component, Endpoints, Environment
+from aivo_backup.secrets import ManagedSecrets, MountedSecrets, Secrets
+from aivo_backup.stores.aws import assumed, s3_client, session, translated
+from aivo_backup.stores.minio.s3 import S3ObjectStore
+from aivo_backup.stores.minio.store import MinioStore
+from aivo_backup.stores.opensearch.client import connect
+from aivo_backup.stores.opensearch.cluster import Cluster
+from aivo_backup.stores.opensearch.store import BackupPlace, OpenSearchStore
+from aivo_backup.stores.port import Clock, Store
+from aivo_backup.stores.postgres.access import Credentials, RepositoryAccess
+from aivo_backup.stores.postgres.archive import Login
+from aivo_backup.stores.postgres.envelope import RegionKey, open_pass
+from aivo_backup.stores.postgres.store import PostgresStore
+
+if TYPE_CHECKING:
+    from opensearchpy import OpenSearch
+    from types_boto3_s3.client import S3Client
+
+SETTINGS = names.SETTINGS_VARIABLE
+"""Where the settings are: a file, or ``ssm:<parameter>``."""
+ENDPOINTS = "AIVO_BACKUP_ENDPOINTS"
+"""A file that overrides where things answer; unset in a real environment."""
+SECRETS = names.SECRETS_VARIABLE
+"""The folder of mounted secrets; without it, logins come from Secrets Manager."""
+STATE = names.STATE_VARIABLE
+"""A folder that outlives the run, for records that could not be delivered."""
+
+_SSM = "ssm:"
+
+
+def utc_now() -> datetime:
+    """The present moment in UTC."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, kw_only=True)
+class App:
+    """The parts of one environment, each built when it is first asked for."""
+
+    environment: Environment
+    endpoints: Endpoints
+    aws: boto3.Session
+    secrets: Secrets
+    secrets_folder: Path
+    state: Path
+    web_identity: bool = False
+    clock: Clock = utc_now
+
+    @cached_property
+    def for_restores(self) -> "App":
+        """The same environment under the role that may read every backup and write only records."""
+        return replace(self, aws=assumed(self.aws, self.environment.restore_role, "aivo-backup-restore"))
+
+    @cached_property
+    def s3(self) -> "S3Client":
+        """The client of the backup buckets."""
+        return s3_client(self.aws)
+
+    @cached_property
+    def catalog(self) -> Catalog:
+        """The records of this environment."""
+        return Catalog(
+            s3=self.s3,
+            evidence=self.environment.evidence,
+            kms_key=self.environment.key("compliance"),
+            spool=Spool(self.state / "spool"),
+        )
+
+    def lease(self, component: Component) -> Lease:
+        """The lease that keeps runs of a component apart."""
+        return Lease(
+            s3=self.s3,
+            bucket=self.environment.bucket(component),
+            component=component,
+            kms_key=self.environment.key(component),
+            clock=self.clock,
+        )
+
+    def store(self, component: Component) -> Store:
+        """The engine of a component.
+
+        Raises:
+            ConfigurationError: a setting or a login is missing.
+        """
+        match component:
+            case Component.POSTGRES:
+                return self.postgres
+            case Component.MINIO:
+                return self.minio
+            case Component.OPENSEARCH:
+                return self.opensearch
+
+    @cached_property
+    def repository_access(self) -> RepositoryAccess:
+        """The way into the pgBackRest repository. Session credentials and cipher pass are fetched for each run."""
+        environment = self.environment
+        bucket = environment.bucket(Component.POSTGRES)
+
+        def credentials() -> Credentials:
+            found = self.aws.get_credentials()
+            frozen = found.get_frozen_credentials() if found else None
+            if frozen is None or not frozen.access_key or not frozen.secret_key:
+                raise ConfigurationError("no AWS credentials", mend="set AWS_PROFILE or a web identity")
+            return Credentials(key=frozen.access_key, secret=frozen.secret_key, token=frozen.token or "")
+
+        def cipher_pass() -> str:
+            return open_pass(self.s3, bucket=bucket, region=environment.region, kms=self.aws.client("kms"))
+
+        return RepositoryAccess(
+            bucket=bucket,
+            region=environment.region,
+            kms_key=environment.key(Component.POSTGRES),
+            endpoint_url=self.endpoints.aws,
+            ca_file=self.endpoints.ca_file,
+            # pgBackRest exchanges a web identity itself, but only where a pod has one and only at AWS's own STS.
+            credentials=None if self.web_identity and not self.endpoints.aws else credentials,
+            cipher_pass=cipher_pass,
+        )
+
+    @cached_property
+    def postgres(self) -> PostgresStore:
+        """The PostgreSQL engine."""
+        return PostgresStore(
+            settings=self.environment.postgres,
+            access=self.repository_access,
+            certificates=self.secrets_folder / names.SECRET_PGBACKREST_CLIENT,
+            state=self.state,
+            s3=self.s3,
+        )
+
+    @property
+    def postgres_login(self) -> Login:
+        """The login of the live database, for heartbeats and facts.
+
+        Raises:
+            ConfigurationError: it is missing.
+        """
+        settings = self.environment.postgres
+        return Login(
+            host=settings.host,
+            port=settings.port,
+            database=settings.database,
+            user=self.secrets.read(names.SECRET_POSTGRES, "username"),
+            password=self.secrets.read(names.SECRET_POSTGRES, "password"),
+            ca_file=self.endpoints.ca_file,
+        )
+
+    def region_keys(self) -> dict[str, RegionKey]:
+        """The KMS key of each region that must be able to open the repository."""
+        region = self.environment.region
+        return {region: RegionKey(kms=self.aws.client("kms"), key=self.environment.key(Component.POSTGRES))}
+
+    @cached_property
+    def minio(self) -> MinioStore:
+        """The MinIO engine. Without a login for the source it can list and test points, and no more."""
+        settings = self.environment.minio
+        return MinioStore(
+            settings=settings,
+            source=S3ObjectStore(self.minio_source) if self._has(names.SECRET_MINIO_SOURCE) else None,
+            target=S3ObjectStore(self.s3, encryption_key=self.environment.key(Component.MINIO)),
+            bucket=self.environment.bucket(Component.MINIO),
+            clock=self.clock,
+        )
+
+    @cached_property
+    def minio_source(self) -> "S3Client":
+        """The client of the MinIO that is backed up.
+
+        Raises:
+            ConfigurationError: its login is missing.
+        """
+        return s3_client(
+            boto3.Session(
+                aws_access_key_id=self.secrets.read(names.SECRET_MINIO_SOURCE, "access-key"),
+                aws_secret_access_key=self.secrets.read(names.SECRET_MINIO_SOURCE, "secret-key"),
+                region_name=self.environment.region,
+            ),
+            endpoint_url=self.environment.minio.endpoint,
+            ca_file=self.endpoints.ca_file,
+        )
+
+    @cached_property
+    def opensearch(self) -> OpenSearchStore:
+        """The OpenSearch engine."""
+        environment, settings = self.environment, self.environment.opensearch
+        return OpenSearchStore(
+            client=self._opensearch(settings.endpoint),
+            settings=settings,
+            place=BackupPlace(
+                bucket=environment.bucket(Component.OPENSEARCH),
+                region=environment.region,
+                kms_key=environment.key(Component.OPENSEARCH),
+                account_id=environment.account_id,
+            ),
+            verification_client=(
+                self._opensearch(settings.verification_endpoint) if settings.verification_endpoint else None
+            ),
+        )
+
+    @cached_property
+    def opensearch_cluster(self) -> Cluster:
+        """The production cluster itself, for heartbeats."""
+        return Cluster(self._opensearch(self.environment.opensearch.endpoint))
+
+    def _opensearch(self, url: str) -> "OpenSearch":
+        return connect(
+            url,
+            self.endpoints.ca_file,
+            self.secrets.read(names.SECRET_OPENSEARCH, "username"),
+            self.secrets.read(names.SECRET_OPENSEARCH, "password"),
+        )
+
+    def _has(self, secret: str) -> bool:
+        return (self.secrets_folder / secret).is_dir() or isinstance(self.secrets, ManagedSecrets)
+
+
+def open_environment(variables: Mapping[str, str]) -> App:
+    """Opens the environment that the variables lead to.
+
+    Args:
+        variables: the process's environment; see the constants of this module.
+
+    Raises:
+        ConfigurationError: no settings are named, or they cannot be read.
+        UnreachableError, AccessDeniedError: AWS does not answer, or refuses.
+    """
+    endpoints = _endpoints(variables.get(ENDPOINTS, ""))
+    source = variables.get(SETTINGS, "")
+    if not source:
+        raise ConfigurationError("no settings are named", mend=f"set {SETTINGS}, or give --environment NAME")
+    aws = session(variables, endpoint_url=endpoints.aws, ca_file=endpoints.ca_file)
+    text = _parameter(aws, source.removeprefix(_SSM)) if source.startswith(_SSM) else _file(source, SETTINGS)
+    environment = endpoints.apply(Environment.from_json(_parsed(text, source), where=source))
+    folder = Path(variables.get(SECRETS, names.SECRETS_MOUNT))
+    secrets: Secrets = MountedSecrets(folder)
+    if not folder.is_dir():
+        managed = {
+            names.SECRET_MINIO_SOURCE: environment.minio.source_secret,
+            names.SECRET_OPENSEARCH: environment.opensearch.login_secret,
+        }
+        secrets = ManagedSecrets(aws.client("secretsmanager"), managed)
+    return App(
+        environment=environment,
+        endpoints=endpoints,
+        aws=aws,
+        secrets=secrets,
+        secrets_folder=folder,
+        state=Path(variables.get(STATE, names.STATE_MOUNT)),
+        web_identity="AWS_WEB_IDENTITY_TOKEN_FILE" in variables,
+    )
+
+
+def _endpoints(file: str) -> Endpoints:
+    if not file:
+        return Endpoints()
+    return from_json(Endpoints, _parsed(_file(file, ENDPOINTS), file), where=file)
+
+
+def _file(file: str, variable: str) -> str:
+    try:
+        return Path(file).read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(f"{variable}: {file}: {error.strerror}", mend="check the path") from error
+
+
+def _parameter(aws: boto3.Session, name: str) -> str:
+    with translated(f"SSM parameter {name}"):
+        try:
+            return aws.client("ssm").get_parameter(Name=name)["Parameter"].get("Value", "")
+        except aws.client("ssm").exceptions.ParameterNotFound as error:
+            raise ConfigurationError(
+                f"there is no SSM parameter {name}", mend="check --environment, or run `pulumi up` for that stack"
+            ) from error
+
+
+def _parsed(text: str, where: str) -> object:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise ConfigurationError(f"{where} is not JSON: {error}", mend="provision the environment again") from error

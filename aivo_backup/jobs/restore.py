@@ -1,0 +1,87 @@
+"""A person's restore, filed like every other: what came back, from which point, with how much loss, in how long."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from aivo_backup.catalog.catalog import Catalog
+from aivo_backup.catalog.records import Check, Purpose, Restore
+from aivo_backup.errors import BackupError, RefusedError, UsageError
+from aivo_backup.jobs.identity import record_id
+from aivo_backup.policy.environment import Component
+from aivo_backup.stores.port import Clock, Stopwatch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Restored:
+    """What a restore brought back.
+
+    Attributes:
+        recovery_point: the point that it came from.
+        target_time: the moment that was asked for, UTC.
+        newest_heartbeat: None when what was restored holds none.
+    """
+
+    recovery_point: str
+    target_time: datetime
+    newest_heartbeat: datetime | None
+    checks: tuple[Check, ...]
+
+
+def run_restore(
+    component: Component,
+    work: Callable[[Stopwatch], Restored],
+    *,
+    recovery_point: str,
+    catalog: Catalog,
+    clock: Clock,
+) -> Restore:
+    """Runs a restore and files it, also when it fails.
+
+    Args:
+        work: restores, timing its phases.
+        recovery_point: what was asked for, for the record of a restore that fails.
+
+    Returns:
+        the filed record.
+
+    Raises:
+        UsageError, RefusedError: nothing was changed, and nothing is filed.
+        BackupError: it failed; the failed record has been filed.
+    """
+    started = clock()
+    stopwatch = Stopwatch()
+    failure: BackupError | None = None
+    restored = Restored(recovery_point=recovery_point, target_time=started, newest_heartbeat=None, checks=())
+    try:
+        restored = work(stopwatch)
+    except (UsageError, RefusedError):
+        raise
+    except BackupError as error:
+        failure = error
+    loss = None
+    if restored.newest_heartbeat is not None:
+        loss = max(0.0, (restored.target_time - restored.newest_heartbeat).total_seconds())
+    record = Restore(
+        id=record_id(component, Purpose.RECOVERY.value, started),
+        component=component,
+        purpose=Purpose.RECOVERY,
+        recovery_point=restored.recovery_point,
+        started=started,
+        finished=clock(),
+        target_time=restored.target_time,
+        newest_heartbeat=restored.newest_heartbeat,
+        loss_seconds=loss,
+        phases=stopwatch.phases,
+        checks=restored.checks,
+        error=str(failure) if failure else "",
+    )
+    try:
+        catalog.append(record)
+    except BackupError as error:
+        if failure is None:
+            raise
+        failure.add_note(str(error))
+    if failure is not None:
+        raise failure
+    return record
