@@ -76,7 +76,7 @@ GRANTS: dict[Role, tuple[Grant, ...]] = {
     Role.POSTGRES_ARCHIVER: (
         Grant(
             use=POSTGRES,
-            reads=(ARCHIVE_PREFIX, BACKUP_PREFIX, CIPHER_PREFIX),
+            reads=(ARCHIVE_PREFIX, CIPHER_PREFIX),
             writes=(ARCHIVE_PREFIX,),
             unwraps=True,
             why="the sidecar archives WAL, and fetches it for a standby or a recovering database",

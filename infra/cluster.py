@@ -72,13 +72,19 @@ class ClusterArgs:
 
 
 class Cluster(pulumi.ComponentResource):
-    """The Kubernetes objects of one environment."""
+    """The namespace, the settings, the service accounts and the CronJobs.
+
+    Attributes:
+        namespace: None where it is adopted instead of made.
+    """
+
+    namespace: k8s.core.v1.Namespace | None
 
     def __init__(self, name: str, args: ClusterArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("aivo:backup:Cluster", name, None, opts)
         self._args = args
         self._settings = args.settings
-        self._namespace = self._build_namespace()
+        self.namespace = self._build_namespace()
         self._build_settings()
         for role in POD_ROLES:
             self._build_service_account(role)
@@ -87,7 +93,7 @@ class Cluster(pulumi.ComponentResource):
         self.register_outputs({"namespace": args.settings.cluster.namespace})
 
     def _options(self) -> pulumi.ResourceOptions:
-        return pulumi.ResourceOptions(parent=self, depends_on=[self._namespace] if self._namespace else None)
+        return pulumi.ResourceOptions(parent=self, depends_on=[self.namespace] if self.namespace else None)
 
     def _metadata(self, name: str, component: str, annotations: Mapping[str, pulumi.Input[str]] | None = None):
         return k8s.meta.v1.ObjectMetaArgs(

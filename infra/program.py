@@ -4,10 +4,13 @@ import pulumi
 import pulumi_aws as aws
 
 from aivo_backup.policy.names import OPERATIONS, PROJECT, Role
+from infra.agent import Agent, AgentArgs
+from infra.alerting import Alerting, AlertingArgs
 from infra.cluster import Cluster, ClusterArgs
 from infra.encryption import Encryption, EncryptionArgs
 from infra.functions import Functions, FunctionsArgs
 from infra.identity import Identity, IdentityArgs
+from infra.network import Network, NetworkArgs
 from infra.publication import Publication, PublicationArgs
 from infra.schedules import Schedules, SchedulesArgs
 from infra.settings import Settings
@@ -45,7 +48,13 @@ def run(settings: Settings) -> None:
         ),
         opts,
     )
-    Cluster("cluster", ClusterArgs(settings=settings, role_arns=identity.arns, document=publication.document), opts)
+    if not settings.sandbox:  # its AWS API evaluates no alarm, and nobody is on call for it
+        Alerting("alerting", AlertingArgs(settings=settings, key_arn=encryption.arns[OPERATIONS]), opts)
+    cluster = Cluster(
+        "cluster", ClusterArgs(settings=settings, role_arns=identity.arns, document=publication.document), opts
+    )
+    Agent("agent", AgentArgs(settings=settings, namespace=cluster.namespace), opts)
+    Network("network", NetworkArgs(settings=settings, namespace=cluster.namespace), opts)
     pulumi.export("settings", publication.document)
     pulumi.export("buckets", dict(storage.names))
     pulumi.export("keys", dict(encryption.arns))

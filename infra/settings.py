@@ -49,6 +49,36 @@ class ClusterSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class NetworkSettings:
+    """What network policies open. What reaches what is the table in :mod:`infra.network`.
+
+    Attributes:
+        aws_ranges: where AWS's APIs answer on port 443: everywhere, or the ranges of your VPC endpoints.
+        dns_namespace: where the cluster's DNS runs.
+        monitoring_namespace: the only namespace that may read the agent's metrics.
+    """
+
+    aws_ranges: tuple[str, ...] = ("0.0.0.0/0",)
+    dns_namespace: str = "kube-system"
+    monitoring_namespace: str = "monitoring"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlertSettings:
+    """Whom alarms reach (runbook, "Escalation Path").
+
+    Attributes:
+        level1: e-mail addresses of the data reliability engineers; each confirms its subscription once.
+        level2: of the infrastructure engineering manager.
+        level3: of the CTO / VP engineering.
+    """
+
+    level1: tuple[str, ...] = ()
+    level2: tuple[str, ...] = ()
+    level3: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class FunctionSettings:
     """The Lambda functions.
 
@@ -119,6 +149,8 @@ class Settings:
     evidence: EvidenceLock
     cluster: ClusterSettings
     functions: FunctionSettings = field(default_factory=FunctionSettings)
+    network: NetworkSettings = field(default_factory=NetworkSettings)
+    alerts: AlertSettings = field(default_factory=AlertSettings)
     postgres: PostgresSettings
     minio: MinioSettings
     opensearch: OpenSearchSettings

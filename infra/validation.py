@@ -1,5 +1,7 @@
 """What the values of an environment's settings may be. Each refusal names the key, the value and the bound."""
 
+import ipaddress
+
 from aivo_backup.policy.bounds import holds, matching, within
 from aivo_backup.policy.environment import LockMode, RepositoryType
 from aivo_backup.policy.names import COMPLIANCE, PROJECT, bucket_name
@@ -12,7 +14,7 @@ from aivo_backup.policy.retention import (
     POSTGRES_RECOVERY_WINDOW_DAYS,
 )
 from aivo_backup.policy.schedules import BACKUPS, check_cron
-from infra.settings import ClusterSettings, FunctionSettings, Settings
+from infra.settings import ClusterSettings, FunctionSettings, NetworkSettings, Settings
 
 _ARN = r"arn:aws[a-z-]*:[a-z0-9-]+:[a-z0-9-]*:(?:\d{12})?:\S+"
 _DNS_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
@@ -38,8 +40,10 @@ def check(settings: Settings) -> None:
     """
     _check_account(settings)
     _check_evidence(settings)
-    _check_cluster(settings.cluster, production=settings.production)
+    _check_cluster(settings.cluster, pinned=settings.protect)
     _check_functions(settings.functions, sandbox=settings.sandbox)
+    _check_network(settings.network)
+    _check_alerts(settings)
     _check_postgres(settings)
     _check_minio(settings)
     _check_opensearch(settings)
@@ -124,7 +128,7 @@ def _check_evidence(settings: Settings) -> None:
     )
 
 
-def _check_cluster(cluster: ClusterSettings, *, production: bool) -> None:
+def _check_cluster(cluster: ClusterSettings, *, pinned: bool) -> None:
     matching(
         _key("cluster", "oidc_provider"),
         cluster.oidc_provider,
@@ -134,7 +138,8 @@ def _check_cluster(cluster: ClusterSettings, *, production: bool) -> None:
     for name in ("namespace", "store_namespace", "postgres_service_account", "opensearch_service_account"):
         matching(_key("cluster", name), getattr(cluster, name), pattern=_DNS_LABEL, example="aivo-system")
     holds(_key("cluster", "image"), cluster.image, bool(cluster.image.strip()), bound="name the job image")
-    if production:
+    # What is worth protecting is worth knowing: a tag can be moved to an image that nobody tested.
+    if pinned:
         matching(_key("cluster", "image"), cluster.image, pattern=_DIGEST, example=_DIGEST_EXAMPLE)
     holds(
         _key("cluster", "image_pull_policy"),
@@ -183,6 +188,30 @@ def _check_functions(functions: FunctionSettings, *, sandbox: bool) -> None:
         bool(functions.subnets) == bool(functions.security_groups),
         bound="subnets and security groups come together",
     )
+
+
+def _check_network(network: NetworkSettings) -> None:
+    for block in network.aws_ranges:
+        try:
+            ipaddress.ip_network(block)
+        except ValueError as error:
+            holds(_key("network", "aws_ranges"), block, False, bound=str(error))
+    holds(_key("network", "aws_ranges"), network.aws_ranges, bool(network.aws_ranges), bound="no job could reach S3")
+    for name in ("dns_namespace", "monitoring_namespace"):
+        matching(_key("network", name), getattr(network, name), pattern=_DNS_LABEL, example="kube-system")
+
+
+def _check_alerts(settings: Settings) -> None:
+    for level in ("level1", "level2", "level3"):
+        addresses: tuple[str, ...] = getattr(settings.alerts, level)
+        for address in addresses:
+            matching(_key("alerts", level), address, pattern=r"[^@\s]+@[^@\s]+\.[^@\s]+", example="on-call@aivo.com")
+        holds(
+            _key("alerts", level),
+            addresses,
+            not settings.production or bool(addresses),
+            bound="in production every level of the escalation path reaches somebody",
+        )
 
 
 def _check_postgres(settings: Settings) -> None:

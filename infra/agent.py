@@ -1,0 +1,98 @@
+"""The agent: one pod that writes heartbeats, looks at what only the cluster can see, and serves the metrics."""
+
+from dataclasses import dataclass
+
+import pulumi
+import pulumi_kubernetes as k8s
+
+from aivo_backup.policy.names import (
+    AGENT,
+    AGENT_PORT,
+    SECRET_MINIO_SOURCE,
+    SECRET_OPENSEARCH,
+    SECRET_POSTGRES,
+    Role,
+    service_account,
+)
+from infra.pods import PodArgs, Probes, pod_template
+from infra.settings import Settings
+from infra.tags import labels
+
+_PROBES = Probes(port=AGENT_PORT, live_path="/livez", ready_path="/readyz")
+_COMPONENT = Role.AGENT.value
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgentArgs:
+    """What the agent depends on.
+
+    Attributes:
+        namespace: the namespace resource, where the program makes it.
+    """
+
+    settings: Settings
+    namespace: k8s.core.v1.Namespace | None
+
+
+class Agent(pulumi.ComponentResource):
+    """The agent's Deployment and the Service that its metrics are read through."""
+
+    def __init__(self, name: str, args: AgentArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("aivo:backup:Agent", name, None, opts)
+        self._settings = args.settings
+        self._options = pulumi.ResourceOptions(parent=self, depends_on=[args.namespace] if args.namespace else None)
+        self._build_deployment()
+        self._build_service()
+        self.register_outputs({})
+
+    def _metadata(self) -> k8s.meta.v1.ObjectMetaArgs:
+        return k8s.meta.v1.ObjectMetaArgs(
+            name=AGENT,
+            namespace=self._settings.cluster.namespace,
+            labels=labels(self._settings, name=AGENT, component=_COMPONENT),
+        )
+
+    def _build_deployment(self) -> None:
+        template = pod_template(
+            PodArgs(
+                name=AGENT,
+                labels=labels(self._settings, name=AGENT, component=_COMPONENT),
+                service_account=service_account(Role.AGENT),
+                arguments=("agent",),
+                secrets=(SECRET_POSTGRES, SECRET_MINIO_SOURCE, SECRET_OPENSEARCH),
+                cpu="50m",
+                memory="256Mi",
+                scratch="64Mi",
+                restart_policy="Always",
+                probes=_PROBES,
+            ),
+            self._settings.cluster,
+        )
+        k8s.apps.v1.Deployment(
+            AGENT,
+            metadata=self._metadata(),
+            spec=k8s.apps.v1.DeploymentSpecArgs(
+                replicas=1,
+                selector=k8s.meta.v1.LabelSelectorArgs(match_labels=_selector(self._settings)),
+                # Two at once would write two series of heartbeats and count every fact twice.
+                strategy=k8s.apps.v1.DeploymentStrategyArgs(type="Recreate"),
+                template=template,
+            ),
+            opts=self._options,
+        )
+
+    def _build_service(self) -> None:
+        k8s.core.v1.Service(
+            AGENT,
+            metadata=self._metadata(),
+            spec=k8s.core.v1.ServiceSpecArgs(
+                selector=_selector(self._settings),
+                ports=[k8s.core.v1.ServicePortArgs(name="metrics", port=AGENT_PORT, target_port="metrics")],
+            ),
+            opts=self._options,
+        )
+
+
+def _selector(settings: Settings) -> dict[str, str]:
+    wanted = ("app.kubernetes.io/name", "app.kubernetes.io/instance")
+    return {key: value for key, value in labels(settings, name=AGENT, component=_COMPONENT).items() if key in wanted}

@@ -1,0 +1,202 @@
+"""Alerting in AWS: topics for the three escalation levels, and alarms that go off when proof is *missing*.
+
+An alarm on failures alone stays silent when nothing runs at all. So every scheduled function has an alarm on the
+number of its calls in which missing data counts as a breach: a test that was never held is an alarm of the same kind
+as one that failed.
+"""
+
+from dataclasses import dataclass
+
+import pulumi
+import pulumi_aws as aws
+
+from aivo_backup.policy.names import PROJECT, Function, alert_topic, failed_events_queue, function_name
+from infra.documents import Statement, document
+from infra.settings import Settings
+from infra.tags import aws_tags
+
+_MINUTE = 60
+_DAY = 24 * 60 * _MINUTE
+# Calls per day by the table of schedules: one per component, the report once. Fewer is a day without proof.
+_DAILY_CALLS = {
+    Function.VERIFY_RESTORE: 3,
+    Function.REGISTER_SNAPSHOT: 3,
+    Function.COMPLIANCE_REPORT: 1,
+}
+# The most important proof goes to the manager too when it is missing a second day.
+_ESCALATED = Function.VERIFY_RESTORE
+_ESCALATED_DAYS = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlertingArgs:
+    """What alarms depend on.
+
+    Attributes:
+        key_arn: the key that topics are encrypted with.
+    """
+
+    settings: Settings
+    key_arn: pulumi.Input[str]
+
+
+class Alerting(pulumi.ComponentResource):
+    """The topics, their subscriptions and the alarms."""
+
+    def __init__(self, name: str, args: AlertingArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("aivo:backup:Alerting", name, None, opts)
+        self._args = args
+        self._settings = args.settings
+        alerts = args.settings.alerts
+        self._topics = [
+            self._build_topic(level, addresses)
+            for level, addresses in ((1, alerts.level1), (2, alerts.level2), (3, alerts.level3))
+        ]
+        for function in Function:
+            self._build_function_alarms(function)
+        self._build_queue_alarm()
+        self.register_outputs({"topics": [topic.arn for topic in self._topics]})
+
+    def _build_topic(self, level: int, addresses: tuple[str, ...]) -> aws.sns.Topic:
+        settings = self._settings
+        name = alert_topic(settings.environment, level)
+        topic = aws.sns.Topic(
+            name,
+            name=name,
+            kms_master_key_id=self._args.key_arn,
+            tags=aws_tags(settings, component="alerting", data_class="none"),
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+        aws.sns.TopicPolicy(
+            f"{name}-policy",
+            arn=topic.arn,
+            policy=topic_policy(settings, name),
+            opts=pulumi.ResourceOptions(parent=topic),
+        )
+        for number, address in enumerate(addresses, start=1):
+            aws.sns.TopicSubscription(
+                f"{name}-{number}",
+                topic=topic.arn,
+                protocol="email",
+                endpoint=address,
+                opts=pulumi.ResourceOptions(parent=topic),
+            )
+        return topic
+
+    def _build_function_alarms(self, function: Function) -> None:
+        name = function_name(self._settings.environment, function)
+        dimensions = {"FunctionName": name}
+        self._build_alarm(
+            f"{name}-errors",
+            description=f"{function.value} failed; see its log",
+            namespace="AWS/Lambda",
+            metric="Errors",
+            dimensions=dimensions,
+            comparison="GreaterThanThreshold",
+            threshold=0,
+            period=5 * _MINUTE,
+            missing="notBreaching",
+        )
+        self._build_alarm(
+            f"{name}-missing",
+            description=f"{function.value} was called less than {_DAILY_CALLS[function]} times in a day: no proof",
+            namespace="AWS/Lambda",
+            metric="Invocations",
+            dimensions=dimensions,
+            comparison="LessThanThreshold",
+            threshold=_DAILY_CALLS[function],
+            period=_DAY,
+            missing="breaching",
+        )
+        if function is _ESCALATED:
+            self._build_alarm(
+                f"{name}-missing-for-days",
+                description=f"{function.value} has not run for {_ESCALATED_DAYS} days: nothing is proven any more",
+                namespace="AWS/Lambda",
+                metric="Invocations",
+                dimensions=dimensions,
+                comparison="LessThanThreshold",
+                threshold=1,
+                period=_DAY,
+                periods=_ESCALATED_DAYS,
+                missing="breaching",
+                level=3,
+            )
+
+    def _build_queue_alarm(self) -> None:
+        queue = failed_events_queue(self._settings.environment)
+        self._build_alarm(
+            f"{queue}-waiting",
+            description="a scheduled call was given up; its event waits in the queue",
+            namespace="AWS/SQS",
+            metric="ApproximateNumberOfMessagesVisible",
+            dimensions={"QueueName": queue},
+            comparison="GreaterThanThreshold",
+            threshold=0,
+            period=5 * _MINUTE,
+            missing="notBreaching",
+        )
+
+    def _build_alarm(
+        self,
+        name: str,
+        *,
+        description: str,
+        namespace: str,
+        metric: str,
+        dimensions: dict[str, str],
+        comparison: str,
+        threshold: int,
+        period: int,
+        missing: str,
+        periods: int = 1,
+        level: int = 1,
+    ) -> None:
+        # Who is told: the level, and everybody before it.
+        topics = [topic.arn for topic in self._topics[:level]]
+        aws.cloudwatch.MetricAlarm(
+            name,
+            name=name,
+            alarm_description=f"{PROJECT} {self._settings.environment}: {description}",
+            namespace=namespace,
+            metric_name=metric,
+            dimensions=dimensions,
+            statistic="Sum" if namespace == "AWS/Lambda" else "Maximum",
+            comparison_operator=comparison,
+            threshold=threshold,
+            period=period,
+            evaluation_periods=periods,
+            treat_missing_data=missing,
+            alarm_actions=topics,
+            ok_actions=topics[:1],
+            tags=aws_tags(self._settings, component="alerting", data_class="none"),
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+
+
+def topic_policy(settings: Settings, name: str) -> str:
+    """Who may publish to a topic: this account's alarms, over TLS."""
+    region, account = settings.region, settings.account_id
+    topic = f"arn:aws:sns:{region}:{account}:{name}"
+    return document(
+        [
+            Statement(
+                sid="Alarms",
+                principals={"Service": "cloudwatch.amazonaws.com"},
+                actions=("sns:Publish",),
+                resources=(topic,),
+                conditions={
+                    "StringEquals": {"aws:SourceAccount": account},
+                    "ArnLike": {"aws:SourceArn": f"arn:aws:cloudwatch:{region}:{account}:alarm:{PROJECT}-*"},
+                },
+            ),
+            Statement(
+                sid="OnlyOverTls",
+                effect="Deny",
+                principals={"AWS": "*"},
+                actions=("sns:Publish",),
+                resources=(topic,),
+                conditions={"Bool": {"aws:SecureTransport": "false"}},
+            ),
+        ]
+    )

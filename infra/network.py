@@ -1,0 +1,156 @@
+"""What reaches what, as one table, and the network policies made from it.
+
+Pods of the cluster reach a store's Service and AWS's APIs. Functions run outside the cluster and never resolve a name
+of it: PostgreSQL and MinIO are verified from S3 and KMS alone, OpenSearch through ``opensearch.verification_endpoint``,
+an internal address that is a setting. Their subnets and security groups are settings too, because they belong to
+whoever owns the VPC; they need endpoints or NAT for what the table names.
+"""
+
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import pulumi
+import pulumi_kubernetes as k8s
+
+from aivo_backup.policy.environment import Component
+from aivo_backup.policy.names import AGENT_PORT, PROJECT, Function, Role
+from infra.settings import Settings
+from infra.tags import labels
+
+_POLICY = k8s.networking.v1
+_DNS_PORT = 53
+_HTTPS_PORT = 443
+
+S3, KMS, STS, SSM = "s3", "kms", "sts", "ssm"
+LOGS, SECRETS, SQS = "logs", "secretsmanager", "sqs"
+POSTGRES, SIDECAR, MINIO, OPENSEARCH = "postgres", "postgres-sidecar", "minio", "opensearch"
+
+POD_REACH: dict[Role, tuple[str, ...]] = {
+    # pgBackRest's client reads the database through the sidecar and writes the repository itself.
+    Role.POSTGRES_WRITER: (SIDECAR, S3, KMS, STS),
+    Role.MINIO_WRITER: (MINIO, S3, KMS, STS),
+    # Files of a snapshot go from OpenSearch's own nodes to S3; the job files its record.
+    Role.OPENSEARCH_WRITER: (OPENSEARCH, S3, KMS, STS),
+    Role.AGENT: (POSTGRES, MINIO, OPENSEARCH, S3, KMS, STS),
+}
+"""Destinations of each pod, by the role it runs under."""
+
+FUNCTION_REACH: dict[Function, tuple[str, ...]] = {
+    Function.VERIFY_RESTORE: (OPENSEARCH, S3, KMS, SSM, SECRETS, LOGS, SQS),
+    Function.REGISTER_SNAPSHOT: (OPENSEARCH, S3, KMS, SSM, SECRETS, LOGS, SQS),
+    Function.COMPLIANCE_REPORT: (S3, KMS, SSM, LOGS, SQS),
+}
+"""Destinations of each function; for its security group and the VPC's endpoints."""
+
+_STORES = {POSTGRES, SIDECAR, MINIO, OPENSEARCH}
+# The component label of the pods that run under a role.
+_SELECTED = {
+    Role.POSTGRES_WRITER: Component.POSTGRES.value,
+    Role.MINIO_WRITER: Component.MINIO.value,
+    Role.OPENSEARCH_WRITER: Component.OPENSEARCH.value,
+    Role.AGENT: Role.AGENT.value,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkArgs:
+    """What the policies depend on.
+
+    Attributes:
+        namespace: the namespace resource, where the program makes it.
+    """
+
+    settings: Settings
+    namespace: k8s.core.v1.Namespace | None
+
+
+class Network(pulumi.ComponentResource):
+    """One network policy per kind of pod: nothing comes in but scrapes of the agent, and out goes what is listed."""
+
+    def __init__(self, name: str, args: NetworkArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("aivo:backup:Network", name, None, opts)
+        self._settings = args.settings
+        for role in POD_REACH:
+            self._build_policy(role, args.namespace)
+        self.register_outputs({})
+
+    def _build_policy(self, role: Role, namespace: k8s.core.v1.Namespace | None) -> None:
+        settings = self._settings
+        name = f"{PROJECT}-{role.value}"
+        _POLICY.NetworkPolicy(
+            f"{name}-network",
+            metadata=k8s.meta.v1.ObjectMetaArgs(
+                name=name,
+                namespace=settings.cluster.namespace,
+                labels=labels(settings, name=name, component="network"),
+            ),
+            spec=_POLICY.NetworkPolicySpecArgs(
+                pod_selector=k8s.meta.v1.LabelSelectorArgs(
+                    match_labels={
+                        "app.kubernetes.io/part-of": PROJECT,
+                        "app.kubernetes.io/component": _SELECTED[role],
+                    }
+                ),
+                policy_types=["Ingress", "Egress"],
+                ingress=[self._scrapes()] if role is Role.AGENT else [],
+                egress=self._egress(POD_REACH[role]),
+            ),
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[namespace] if namespace else None),
+        )
+
+    def _scrapes(self) -> _POLICY.NetworkPolicyIngressRuleArgs:
+        return _POLICY.NetworkPolicyIngressRuleArgs(
+            from_=[_in_namespace(self._settings.network.monitoring_namespace)], ports=[_port(AGENT_PORT)]
+        )
+
+    def _egress(self, destinations: tuple[str, ...]) -> list[_POLICY.NetworkPolicyEgressRuleArgs]:
+        network, cluster = self._settings.network, self._settings.cluster
+        ports = store_ports(self._settings)
+        rules = [
+            _POLICY.NetworkPolicyEgressRuleArgs(
+                to=[_in_namespace(network.dns_namespace)], ports=[_port(_DNS_PORT, "UDP"), _port(_DNS_PORT)]
+            )
+        ]
+        rules += [
+            _POLICY.NetworkPolicyEgressRuleArgs(
+                to=[_in_namespace(cluster.store_namespace)], ports=[_port(ports[destination])]
+            )
+            for destination in destinations
+            if destination in _STORES
+        ]
+        if not _STORES.issuperset(destinations):
+            rules.append(
+                _POLICY.NetworkPolicyEgressRuleArgs(
+                    to=[
+                        _POLICY.NetworkPolicyPeerArgs(ip_block=_POLICY.IPBlockArgs(cidr=block))
+                        for block in network.aws_ranges
+                    ],
+                    ports=[_port(_HTTPS_PORT)],
+                )
+            )
+        return rules
+
+
+def store_ports(settings: Settings) -> dict[str, int]:
+    """The TCP port of each store inside the cluster."""
+    return {
+        POSTGRES: settings.postgres.port,
+        SIDECAR: settings.postgres.sidecar_port,
+        MINIO: _url_port(settings.minio.endpoint),
+        OPENSEARCH: _url_port(settings.opensearch.endpoint),
+    }
+
+
+def _url_port(url: str) -> int:
+    parts = urlsplit(url)
+    return parts.port or (_HTTPS_PORT if parts.scheme == "https" else 80)
+
+
+def _in_namespace(name: str) -> _POLICY.NetworkPolicyPeerArgs:
+    return _POLICY.NetworkPolicyPeerArgs(
+        namespace_selector=k8s.meta.v1.LabelSelectorArgs(match_labels={"kubernetes.io/metadata.name": name})
+    )
+
+
+def _port(number: int, protocol: str = "TCP") -> _POLICY.NetworkPolicyPortArgs:
+    return _POLICY.NetworkPolicyPortArgs(port=number, protocol=protocol)
