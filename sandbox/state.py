@@ -21,6 +21,7 @@ import os
 import socket
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -30,6 +31,7 @@ import botocore.session
 
 from aivo_backup.errors import ConfigurationError
 from sandbox.aws_api.control import AwsControl
+from sandbox.aws_api.web_identity import make_token
 from sandbox.processes import Registry
 
 REGION = "us-east-1"
@@ -196,6 +198,18 @@ class Sandbox:
     def aws_control(self) -> AwsControl:
         """What the AWS API can do beyond AWS: byte flips, replication, lifecycle, IAM enforcement."""
         return AwsControl(url=self.aws_url, token=self.secret("aws-control", "token"), ca_file=self.ca_file)
+
+    def web_identity_token(self, *, issuer: str, subject: str, now: datetime, life: timedelta) -> str:
+        """A service account's token, as a cluster projects it into a pod; the AWS API accepts no others.
+
+        Args:
+            issuer: the cluster's OIDC provider without ``https://``, as the roles' trust policies name it.
+            subject: ``system:serviceaccount:<namespace>:<name>``.
+            now: timezone-aware UTC.
+        """
+        return make_token(
+            issuer=issuer, subject=subject, secret=self.secret("aws-control", "token"), now=now, life=life
+        )
 
     def remembered(self) -> dict[str, Any]:
         """What earlier commands noted in ``state.json``; empty when there is none."""

@@ -11,17 +11,24 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
+from io import BytesIO
 from pathlib import Path
 from threading import Lock
 from typing import Any
+from urllib.parse import parse_qs
+from xml.sax.saxutils import escape
 
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
 from moto.iam.models import iam_backends
 from moto.server import (
     DomainDispatcherApplication,  # pyright: ignore[reportPrivateImportUsage] - public, but moto lists no exports
     create_backend_app,  # pyright: ignore[reportPrivateImportUsage] - public, but moto lists no exports
 )
 
-from sandbox.aws_api import enforcement, lifecycle, objects, replication
+from sandbox.aws_api import enforcement, lifecycle, objects, replication, web_identity
+from sandbox.aws_api.web_identity import UntrustedError
 
 StartResponse = Callable[..., Any]
 _ADMINISTRATOR = "sandbox-administrator"
@@ -36,6 +43,8 @@ class AwsApi:
         self.instance = uuid.uuid4().hex
         self._moto: Any = DomainDispatcherApplication(create_backend_app)
         self._token = token
+        self._account = account
+        self._administrator = Credentials(access_key, secret_key)
         self._stripes = [Lock() for _ in range(_STRIPES)]
         self._handlers: dict[tuple[str, str], Callable[[Mapping[str, Any]], dict[str, Any]]] = {
             ("GET", "instance"): lambda _: {"instance": self.instance},
@@ -53,6 +62,11 @@ class AwsApi:
         path, method = str(environ.get("PATH_INFO", "")), str(environ.get("REQUEST_METHOD", ""))
         if path.startswith("/_sandbox/"):
             return self._control(method, path.removeprefix("/_sandbox/"), environ, start_response)
+        if method == "POST" and "HTTP_AUTHORIZATION" not in environ:
+            try:
+                self._admit_web_identity(environ)
+            except UntrustedError as error:
+                return _refuse(start_response, str(error))
         if path.startswith("/moto-api"):  # it can wipe everything, without credentials
             return _answer(start_response, "404 Not Found", {"error": "not served here"})
         if method in ("PUT", "POST", "DELETE") and path.count("/") > 1:
@@ -63,6 +77,21 @@ class AwsApi:
                 lifecycle.note_uploads(datetime.now(UTC))
             return answer
         return self._moto(environ, start_response)
+
+    def _admit_web_identity(self, environ: dict[str, Any]) -> None:
+        """Judges a request for a role by web identity, and signs it as the administrator so that moto lets it pass."""
+        body: bytes = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        environ["wsgi.input"] = BytesIO(body)
+        asked = {name: values[0] for name, values in parse_qs(body.decode(errors="replace")).items()}
+        if asked.get("Action") != "AssumeRoleWithWebIdentity" or not enforcement.is_on():
+            return
+        trust = enforcement.trust_policy(self._account, asked.get("RoleArn", ""))
+        web_identity.check(asked.get("WebIdentityToken", ""), trust, secret=self._token, now=datetime.now(UTC))
+        url = f"https://{environ['HTTP_HOST']}{environ['PATH_INFO']}"
+        request = AWSRequest("POST", url, {"Content-Type": environ.get("CONTENT_TYPE", "")}, body)
+        SigV4Auth(self._administrator, "sts", "us-east-1").add_auth(request)
+        for name in ("Authorization", "X-Amz-Date"):
+            environ["HTTP_" + name.upper().replace("-", "_")] = request.headers[name]
 
     def _control(
         self, method: str, what: str, environ: dict[str, Any], start_response: StartResponse
@@ -120,6 +149,15 @@ def _make_administrator(account: str, access_key: str, secret_key: str) -> None:
 def _answer(start_response: StartResponse, status: str, content: Mapping[str, Any]) -> Iterable[bytes]:
     body = json.dumps(content).encode()
     start_response(status, [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
+    return [body]
+
+
+def _refuse(start_response: StartResponse, why: str) -> Iterable[bytes]:
+    body = (
+        f"<ErrorResponse><Error><Type>Sender</Type><Code>AccessDenied</Code><Message>{escape(why)}</Message></Error>"
+        "<RequestId>sandbox</RequestId></ErrorResponse>"
+    ).encode()
+    start_response("403 Forbidden", [("Content-Type", "text/xml"), ("Content-Length", str(len(body)))])
     return [body]
 
 

@@ -1,7 +1,14 @@
-"""IAM enforcement in moto: the switch."""
+"""IAM enforcement in moto: the switch, and a role's trust policy."""
+
+import json
+from typing import Any
 
 from moto import settings
 from moto.core.authorization import ActionAuthenticatorMixin
+from moto.iam.exceptions import NotFoundException
+from moto.iam.models import iam_backends
+
+from sandbox.aws_api.web_identity import UntrustedError
 
 _NEVER = float("inf")
 
@@ -20,3 +27,16 @@ def switch(*, on: bool) -> None:
 def is_on() -> bool:
     """Whether they are checked."""
     return settings.INITIAL_NO_AUTH_ACTION_COUNT != _NEVER
+
+
+def trust_policy(account: str, role_arn: str) -> dict[str, Any]:
+    """Who may assume a role.
+
+    Raises:
+        UntrustedError: there is no such role.
+    """
+    try:
+        document = iam_backends[account]["aws"].get_role_by_arn(role_arn).assume_role_policy_document
+    except NotFoundException as error:
+        raise UntrustedError(f"there is no role {role_arn}") from error
+    return json.loads(document)

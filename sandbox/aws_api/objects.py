@@ -38,9 +38,8 @@ def histories(of: FakeBucket) -> Iterator[tuple[str, list[Version]]]:
 
 def set_history(of: FakeBucket, key: str, versions: list[Version]) -> None:
     """Puts these versions (oldest first) in place of what a key has; with none the key is gone."""
-    if versions:
-        of.keys.setlist(key, versions)
-    else:
+    of.keys.setlist(key, versions)
+    if not versions:
         of.keys.pop(key)
 
 
@@ -129,24 +128,10 @@ def flip_byte(version: FakeKey, offset: int | None) -> tuple[int, int, int]:
         raise NotFoundError(f"{version.name} has {len(content)} bytes: none at {position}")
     before = content[position]
     content[position] = before ^ 0xFF
-    _overwrite(version, bytes(content))
-    if version.multipart is not None:
-        # moto keeps the parts beside the whole, and a read by part number answers from there.
-        start = 0
-        for number in version.multipart.partlist:
-            part = version.multipart.parts[number]
-            if start <= position < start + part.size:
-                _ = part.etag
-                _overwrite(part, bytes(content[start : start + part.size]))
-            start += part.size
-    return position, before, content[position]
-
-
-def _overwrite(version: FakeKey, content: bytes) -> None:
     with version.lock:
-        # moto types the property's getter only.
-        stored: Any = version
-        stored.value = content
+        stored: Any = version  # moto types the property's getter only
+        stored.value = bytes(content)
+    return position, before, content[position]
 
 
 def lifecycle_rules(of: FakeBucket) -> list[LifecycleRule]:
