@@ -4,12 +4,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from aivo_backup.errors import ConfigurationError
-from sandbox.provision import functions, iam, kms, messaging, parameters, s3, schedules
+from sandbox.provision import alerting, functions, iam, kms, parameters, queues, s3, schedules
 from sandbox.provision.resources import Clients, Realiser
 
 REALISERS: Mapping[str, Realiser] = {
     realiser.kind: realiser
-    for module in (kms, s3, iam, functions, messaging, parameters, schedules)
+    for module in (alerting, functions, iam, kms, parameters, queues, s3, schedules)
     for realiser in module.REALISERS
 }
 
