@@ -29,10 +29,8 @@ def _recovery_point(component: Component, tests: Sequence[Restore], limit: int) 
     judged = judge_worst([test.loss_seconds for test in complete], limit)
     evidence = _nothing_proven(tests, judged)
     if not evidence and judged.unmeasured:
-        evidence = (
-            f"{judged.unmeasured} of {count(len(complete), 'restored copy', 'restored copies')} hold no heartbeat"
-        )
-        evidence += ", so the loss is unknown"
+        copies = count(len(complete), "restored copy", "restored copies")
+        evidence = f"{judged.unmeasured} of {copies} without a heartbeat: the loss is unknown"
     return _duration_row(
         Promise.RECOVERY_POINT,
         component,

@@ -131,9 +131,11 @@ def settle(
     span = sorted((one for one in attempts if since <= one.started < until), key=lambda one: (one.started, one.id))
     unscheduled = {one.id: None for one in span}
     slots: list[Slot] = []
+    # A year of half-hourly runs takes a while to expand, and jobs share expressions.
+    due = {cron: list(expected_runs(cron, since, until)) for cron in {one.cron for one in expectations}}
     for expectation in expectations:
         window = timedelta(seconds=expectation.window_seconds)
-        due_times = list(expected_runs(expectation.cron, since, until))
+        due_times = due[expectation.cron]
         made: list[list[Attempt]] = [[] for _ in due_times]
         for attempt in span:
             if attempt.job != expectation.job:
@@ -142,13 +144,13 @@ def settle(
             if number >= 0 and attempt.started - due_times[number] <= window:
                 made[number].append(attempt)
                 unscheduled.pop(attempt.id, None)
-        for due, own in zip(due_times, made, strict=True):
+        for moment, own in zip(due_times, made, strict=True):
             slots.append(
                 Slot(
                     job=expectation.job,
                     group=expectation.group,
-                    due=due,
-                    state=_state(own, over=now > due + window, retry_heals=expectation.retry_heals),
+                    due=moment,
+                    state=_state(own, over=now > moment + window, retry_heals=expectation.retry_heals),
                     attempts=tuple(attempt.id for attempt in own),
                 )
             )

@@ -1,5 +1,6 @@
 """A catalog made up for tests: every expected run happens and succeeds, and a test breaks what it wants broken."""
 
+from collections import deque
 from datetime import UTC, datetime, timedelta
 
 from aivo_backup.catalog.records import (
@@ -21,6 +22,7 @@ from aivo_backup.policy.environment import (
     MinioSettings,
     OpenSearchSettings,
     PostgresSettings,
+    ScheduledRun,
 )
 from aivo_backup.policy.schedules import BACKUPS, expected_runs
 
@@ -119,21 +121,28 @@ def registration(component: Component, scheduled: datetime) -> Registration:
     )
 
 
-def flawless(days: float, *, until: datetime = SCHEDULED) -> Records:
+def flawless(days: float, *, until: datetime = SCHEDULED, backups: tuple[ScheduledRun, ...] = BACKUPS) -> Records:
     """Everything that the schedule expects in the days up to ``until``, all of it well."""
     since = until - timedelta(days=days)
     runs = [
         run(row.name, row.component, due + timedelta(seconds=10))
-        for row in BACKUPS
+        for row in backups
         for due in expected_runs(row.cron, since, until)
     ]
     runs.sort(key=lambda one: one.started)
     points = [point(one) for one in runs]
     tests: list[Restore] = []
+    newest: dict[Component, str] = {}
+    waiting = deque(points)
     for due in expected_runs("0 6 * * *", since, until):
-        for component in Component:
-            before = [one for one in points if one.component is component and one.recoverable_at <= due]
-            tests.append(restore(component, due + timedelta(seconds=3), point_id=before[-1].id))
+        while waiting and waiting[0].recoverable_at <= due:
+            made = waiting.popleft()
+            newest[made.component] = made.id
+        tests.extend(
+            restore(component, due + timedelta(seconds=3), point_id=newest[component])
+            for component in Component
+            if component in newest
+        )
     checked = [
         registration(component, due) for due in expected_runs("0 5 * * *", since, until) for component in Component
     ]
