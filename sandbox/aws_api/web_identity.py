@@ -71,7 +71,7 @@ def _claims(token: str, secret: str, now: datetime) -> dict[str, Any]:
 
 def _trusts(statement: Mapping[str, Any], issuer: str, values: Mapping[str, list[str]]) -> bool:
     principal: object = statement.get("Principal")
-    named = cast("Mapping[str, Any]", principal) if isinstance(principal, Mapping) else {}
+    named: Mapping[str, Any] = cast("Mapping[str, Any]", principal) if isinstance(principal, Mapping) else {}
     federated = _listed(named.get("Federated"))
     providers = [str(arn).partition(":oidc-provider/")[2] for arn in federated]
     if statement.get("Effect") != "Allow" or issuer not in providers:
