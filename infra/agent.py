@@ -1,4 +1,4 @@
-"""The agent: one pod that writes heartbeats, looks at what only the cluster can see, and serves the metrics."""
+"""The agent: one pod that writes a heartbeat a minute into all three stores, so that a loss can be measured."""
 
 from dataclasses import dataclass
 
@@ -7,18 +7,16 @@ import pulumi_kubernetes as k8s
 
 from aivo_backup.policy.names import (
     AGENT,
-    AGENT_PORT,
     SECRET_MINIO_SOURCE,
     SECRET_OPENSEARCH,
     SECRET_POSTGRES,
     Role,
     service_account,
 )
-from infra.pods import PodArgs, Probes, pod_template
+from infra.pods import PodArgs, pod_template
 from infra.settings import Settings
 from infra.tags import labels
 
-_PROBES = Probes(port=AGENT_PORT, live_path="/livez", ready_path="/readyz")
 _COMPONENT = Role.AGENT.value
 
 
@@ -35,14 +33,13 @@ class AgentArgs:
 
 
 class Agent(pulumi.ComponentResource):
-    """The agent's Deployment and the Service that its metrics are read through."""
+    """The agent's Deployment."""
 
     def __init__(self, name: str, args: AgentArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("aivo:backup:Agent", name, None, opts)
         self._settings = args.settings
         self._options = pulumi.ResourceOptions(parent=self, depends_on=[args.namespace] if args.namespace else None)
         self._build_deployment()
-        self._build_service()
         self.register_outputs({})
 
     def _metadata(self) -> k8s.meta.v1.ObjectMetaArgs:
@@ -64,7 +61,6 @@ class Agent(pulumi.ComponentResource):
                 memory="256Mi",
                 scratch="64Mi",
                 restart_policy="Always",
-                probes=_PROBES,
             ),
             self._settings.cluster,
         )
@@ -77,17 +73,6 @@ class Agent(pulumi.ComponentResource):
                 # Two at once would write two series of heartbeats and count every fact twice.
                 strategy=k8s.apps.v1.DeploymentStrategyArgs(type="Recreate"),
                 template=template,
-            ),
-            opts=self._options,
-        )
-
-    def _build_service(self) -> None:
-        k8s.core.v1.Service(
-            AGENT,
-            metadata=self._metadata(),
-            spec=k8s.core.v1.ServiceSpecArgs(
-                selector=_selector(self._settings),
-                ports=[k8s.core.v1.ServicePortArgs(name="metrics", port=AGENT_PORT, target_port="metrics")],
             ),
             opts=self._options,
         )

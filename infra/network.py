@@ -13,7 +13,7 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from aivo_backup.policy.environment import Component
-from aivo_backup.policy.names import AGENT_PORT, PROJECT, Function, Role
+from aivo_backup.policy.names import PROJECT, Function, Role
 from infra.settings import Settings
 from infra.tags import labels
 
@@ -65,7 +65,7 @@ class NetworkArgs:
 
 
 class Network(pulumi.ComponentResource):
-    """One network policy per kind of pod: nothing comes in but scrapes of the agent, and out goes what is listed."""
+    """One network policy per kind of pod: nothing comes in, and out goes what the table lists."""
 
     def __init__(self, name: str, args: NetworkArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("aivo:backup:Network", name, None, opts)
@@ -92,15 +92,10 @@ class Network(pulumi.ComponentResource):
                     }
                 ),
                 policy_types=["Ingress", "Egress"],
-                ingress=[self._scrapes()] if role is Role.AGENT else [],
+                ingress=[],
                 egress=self._egress(POD_REACH[role]),
             ),
             opts=pulumi.ResourceOptions(parent=self, depends_on=[namespace] if namespace else None),
-        )
-
-    def _scrapes(self) -> _POLICY.NetworkPolicyIngressRuleArgs:
-        return _POLICY.NetworkPolicyIngressRuleArgs(
-            from_=[_in_namespace(self._settings.network.monitoring_namespace)], ports=[_port(AGENT_PORT)]
         )
 
     def _egress(self, destinations: tuple[str, ...]) -> list[_POLICY.NetworkPolicyEgressRuleArgs]:

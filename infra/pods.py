@@ -47,16 +47,6 @@ class PodArgs:
     memory: str
     scratch: str
     restart_policy: str
-    probes: "Probes | None" = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Probes:
-    """HTTP probes of a long-running container."""
-
-    port: int
-    live_path: str
-    ready_path: str
 
 
 def pod_template(args: PodArgs, cluster: ClusterSettings) -> k8s.core.v1.PodTemplateSpecArgs:
@@ -117,19 +107,6 @@ def _container(args: PodArgs, cluster: ClusterSettings) -> k8s.core.v1.Container
             k8s.core.v1.VolumeMountArgs(name="state", mount_path=STATE_MOUNT),
             k8s.core.v1.VolumeMountArgs(name="scratch", mount_path=SCRATCH_MOUNT),
         ],
-        liveness_probe=_probe(args.probes.port, args.probes.live_path) if args.probes else None,
-        readiness_probe=_probe(args.probes.port, args.probes.ready_path) if args.probes else None,
-        ports=[k8s.core.v1.ContainerPortArgs(name="metrics", container_port=args.probes.port)] if args.probes else None,
-    )
-
-
-def _probe(port: int, path: str) -> k8s.core.v1.ProbeArgs:
-    return k8s.core.v1.ProbeArgs(
-        http_get=k8s.core.v1.HTTPGetActionArgs(path=path, port=port),
-        initial_delay_seconds=5,
-        period_seconds=15,
-        timeout_seconds=5,
-        failure_threshold=4,
     )
 
 

@@ -48,8 +48,7 @@ def run(settings: Settings) -> None:
         ),
         opts,
     )
-    if not settings.sandbox:  # its AWS API evaluates no alarm, and nobody is on call for it
-        Alerting("alerting", AlertingArgs(settings=settings, key_arn=encryption.arns[OPERATIONS]), opts)
+    Alerting("alerting", AlertingArgs(settings=settings, key_arn=encryption.arns[OPERATIONS]), opts)
     cluster = Cluster(
         "cluster", ClusterArgs(settings=settings, role_arns=identity.arns, document=publication.document), opts
     )

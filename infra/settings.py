@@ -55,12 +55,10 @@ class NetworkSettings:
     Attributes:
         aws_ranges: where AWS's APIs answer on port 443: everywhere, or the ranges of your VPC endpoints.
         dns_namespace: where the cluster's DNS runs.
-        monitoring_namespace: the only namespace that may read the agent's metrics.
     """
 
     aws_ranges: tuple[str, ...] = ("0.0.0.0/0",)
     dns_namespace: str = "kube-system"
-    monitoring_namespace: str = "monitoring"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -197,8 +197,7 @@ def _check_network(network: NetworkSettings) -> None:
         except ValueError as error:
             holds(_key("network", "aws_ranges"), block, False, bound=str(error))
     holds(_key("network", "aws_ranges"), network.aws_ranges, bool(network.aws_ranges), bound="no job could reach S3")
-    for name in ("dns_namespace", "monitoring_namespace"):
-        matching(_key("network", name), getattr(network, name), pattern=_DNS_LABEL, example="kube-system")
+    matching(_key("network", "dns_namespace"), network.dns_namespace, pattern=_DNS_LABEL, example="kube-system")
 
 
 def _check_alerts(settings: Settings) -> None:

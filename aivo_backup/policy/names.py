@@ -29,8 +29,6 @@ SECRET_PGBACKREST_CLIENT = "pgbackrest-client"  # noqa: S105
 SECRET_PGBACKREST_SERVER = "pgbackrest-server"  # noqa: S105
 
 AGENT = "aivo-backup-agent"
-AGENT_PORT = 9464
-"""Where the agent serves ``/metrics``, ``/livez`` and ``/readyz``."""
 SIDECAR = "aivo-backup-sidecar"
 
 CIPHER_PREFIX = "envelope/"
