@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -140,18 +141,30 @@ class Registry:
         process = self.find(name)
         if process is None:
             return False
-        # Between asking and killing: PostgreSQL takes SIGQUIT as "end your children and stop, recover at the next start".
+        # Between asking and killing: to PostgreSQL, SIGQUIT means to end its children, stop, and recover at next start.
         steps = ((process.stop_signal, timeout_seconds), (signal.SIGQUIT, 5.0), (signal.SIGKILL, 5.0))
         if not any(_end(process, how, patience) for how, patience in steps):
             raise BackupError(f"{name} (process {process.pid}) cannot be ended", mend="look at it with ps")
         self._file(name).unlink(missing_ok=True)
         return True
 
-    def stop_all(self, *, last: Sequence[str] = ()) -> list[str]:
-        """Stops every registered process, those named in ``last`` at the end. Returns the names of those that ran."""
-        names = [process.name for process in self.running()]
-        ordered = [name for name in names if name not in last] + [name for name in last if name in names]
-        return [name for name in ordered if self.stop(name)]
+    def stop_all(self, *, last: Sequence[Sequence[str]] = ()) -> list[str]:
+        """Stops every registered process; the members of a group at once, one group after the other.
+
+        Args:
+            last: groups of names that are stopped after all others.
+
+        Returns:
+            The names of those that ran.
+        """
+        running = [process.name for process in self.running()]
+        named = {name for group in last for name in group}
+        stopped: list[str] = []
+        with ThreadPoolExecutor(8) as pool:
+            for group in ([name for name in running if name not in named], *last):
+                present = [name for name in group if name in running]
+                stopped += [name for name, ran in zip(present, pool.map(self.stop, present), strict=True) if ran]
+        return stopped
 
     def _file(self, name: str) -> Path:
         return self._folder / f"{name}.json"

@@ -21,7 +21,7 @@ from sandbox.state import SIDECAR, Sandbox
 
 # Ended after everything else that is registered, in this order: jobs still write to the servers, and PostgreSQL's last
 # segment still goes through the sidecar.
-_ENDED_LAST = ("postgres", SIDECAR, "opensearch", "minio", "opensearch-proxy", "aws")
+_ENDED_LAST = (("postgres",), (SIDECAR,), ("opensearch", "minio", "opensearch-proxy", "aws"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +115,11 @@ def down(sandbox: Sandbox) -> list[str]:
     if not sandbox.home.is_dir():
         return []
     with _lock(sandbox):
-        return sandbox.processes.stop_all(last=_ENDED_LAST)
+        ended: list[str] = []
+        if sandbox.processes.find(SIDECAR) is None and sandbox.processes.stop("postgres", timeout_seconds=3.0):
+            # Nothing takes its last segments: it would try for long to archive them, which the next life does anyway.
+            ended.append("postgres")
+        return ended + sandbox.processes.stop_all(last=_ENDED_LAST)
 
 
 def reset(sandbox: Sandbox) -> list[str]:
