@@ -36,7 +36,6 @@ from sandbox.processes import Registry
 
 REGION = "us-east-1"
 ACCOUNT = "123456789012"
-STANZA = "aivo-postgres"
 SIDECAR = "pgbackrest"
 """The name under which the code that starts the pgBackRest sidecar registers it in :attr:`Sandbox.processes`."""
 CHECKOUT = Path(__file__).resolve().parent.parent

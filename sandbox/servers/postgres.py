@@ -21,14 +21,11 @@ from signal import SIGINT
 import psycopg
 
 from aivo_backup.errors import BackupError
+from aivo_backup.policy.environment import PostgresSettings
+from aivo_backup.policy.pgbackrest import Certificates, archive_command, host_configuration
 from aivo_backup.stores.process import run
 from sandbox.servers.base import Server
-from sandbox.state import STANZA
 
-DATA = "/var/lib/postgresql/data/pgdata"
-SOCKETS = "/var/run/postgresql"
-HOST_CONFIG = "/etc/pgbackrest/host.conf"
-SIDECAR_CONFIG = "/etc/pgbackrest/sidecar.conf"
 _CERTIFICATES = "/etc/pgbackrest/tls"
 _CONFIG = "/etc/aivo-postgres"
 # What a program of Debian needs of the machine to run: read only, and nothing of the user's.
@@ -45,6 +42,14 @@ class Postgres(Server):
     @property
     def address(self) -> str:
         return f"localhost:{self.sandbox.ports.postgres}"
+
+    @property
+    def settings(self) -> PostgresSettings:
+        """Where PostgreSQL and its sidecar answer on this machine; all paths are the cluster's."""
+        ports = self.sandbox.ports
+        return PostgresSettings(
+            host="localhost", port=ports.postgres, sidecar_host="localhost", sidecar_port=ports.pgbackrest
+        )
 
     @property
     def home(self) -> Path:
@@ -79,12 +84,12 @@ class Postgres(Server):
             argv += ["--symlink", f"usr/{link}", f"/{link}"]
         argv += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]  # noqa: S108 - the container's own
         for source, target in (
-            (self.home / "volume", str(Path(DATA).parent)),
-            (self.home / "run", SOCKETS),
+            (self.home / "volume", str(Path(self.settings.data_path).parent)),
+            (self.home / "run", self.settings.socket_path),
             (self.home / "log", "/var/log/pgbackrest"),
             (self.home / "etc", _CONFIG),
             (self.sandbox.secrets / "pgbackrest-host", _CERTIFICATES),
-            (self.home / "pgbackrest-host.conf", HOST_CONFIG),
+            (self.home / "pgbackrest-host.conf", self.settings.host_config),
             (self.sandbox.certificates, "/etc/aivo-certificates"),
         ):
             argv += ["--bind" if source.name in ("volume", "run", "log") else "--ro-bind", str(source), target]
@@ -93,7 +98,9 @@ class Postgres(Server):
     def launch(self) -> None:
         postgres = str(self.sandbox.tools.postgres_bin / "postgres")
         reader, writer = os.pipe()
-        argv = self.container(postgres, "-D", DATA, f"--config-file={_CONFIG}/postgresql.conf", information_fd=writer)
+        argv = self.container(
+            postgres, "-D", self.settings.data_path, f"--config-file={_CONFIG}/postgresql.conf", information_fd=writer
+        )
         try:
             outer = self.sandbox.processes.start(
                 self.name, argv, log=self.log, stop_signal=SIGINT, cwd=self.home, keep_open=(writer,)
@@ -133,7 +140,7 @@ class Postgres(Server):
         password = self.home / "etc" / "initial-password"
         password.touch(mode=0o600)
         password.write_text(self.sandbox.secret("postgres", "password") + "\n", encoding="utf-8")
-        inside = str(Path(DATA).parent / unfinished.name)
+        inside = str(Path(self.settings.data_path).parent / unfinished.name)
         initdb = str(self.sandbox.tools.postgres_bin / "initdb")
         argv = self.container(
             initdb, "-D", inside, "--data-checksums", "--encoding=UTF8", "--locale=C.UTF-8",
@@ -147,11 +154,10 @@ class Postgres(Server):
 
     def _write_configuration(self) -> None:
         etc = self.home / "etc"
-        pgbackrest = self.sandbox.tools.pgbackrest
         settings = {
             "listen_addresses": "127.0.0.1",
             "port": str(self.sandbox.ports.postgres),
-            "unix_socket_directories": SOCKETS,
+            "unix_socket_directories": self.settings.socket_path,
             "unix_socket_permissions": "0700",
             "hba_file": f"{_CONFIG}/pg_hba.conf",
             "ssl": "on",
@@ -160,7 +166,7 @@ class Postgres(Server):
             "wal_level": "replica",
             "archive_mode": "on",
             "archive_timeout": "60s",
-            "archive_command": f"{pgbackrest} --config={HOST_CONFIG} --stanza={STANZA} archive-push %p",
+            "archive_command": archive_command(self.settings),
             "shared_buffers": "128MB",
             "max_wal_size": "512MB",
             "log_line_prefix": "%m [%p] ",
@@ -173,28 +179,11 @@ class Postgres(Server):
         (etc / "pg_hba.conf").write_text(
             "local   all all trust\nhostssl all all 127.0.0.1/32 scram-sha-256\n", encoding="utf-8"
         )
-        # archive_command reaches the repository through the sidecar alone: no AWS credential and no cipher pass here.
-        (self.home / "pgbackrest-host.conf").write_text(
-            "[global]\n"
-            # How long it tries to connect; a sidecar that is down is found out about at once, on this machine.
-            "io-timeout=2\n"
-            "repo1-host=localhost\n"
-            "repo1-host-type=tls\n"
-            f"repo1-host-port={self.sandbox.ports.pgbackrest}\n"
-            f"repo1-host-config={SIDECAR_CONFIG}\n"
-            f"repo1-host-ca-file={_CERTIFICATES}/ca.crt\n"
-            f"repo1-host-cert-file={_CERTIFICATES}/tls.crt\n"
-            f"repo1-host-key-file={_CERTIFICATES}/tls.key\n"
-            "log-path=/var/log/pgbackrest\n"
-            "lock-path=/tmp\n"
-            "log-level-console=warn\n"
-            "log-level-file=off\n"
-            f"[{STANZA}]\n"
-            f"pg1-path={DATA}\n"
-            f"pg1-socket-path={SOCKETS}\n"
-            f"pg1-port={self.sandbox.ports.postgres}\n",
-            encoding="utf-8",
+        certificates = Certificates(
+            ca=f"{_CERTIFICATES}/ca.crt", certificate=f"{_CERTIFICATES}/tls.crt", key=f"{_CERTIFICATES}/tls.key"
         )
+        configuration = host_configuration(self.settings, certificates)
+        (self.home / "pgbackrest-host.conf").write_text(configuration.text(), encoding="utf-8")
 
 
 def _drop_stale_pid_file(file: Path) -> None:
