@@ -1,0 +1,215 @@
+"""Controls of buckets."""
+
+from collections.abc import Callable
+
+from aivo_backup.policy.retention import COMPLIANCE_DAYS
+from tests.infra.plans import Document, Plan, Resource, listed, statements
+
+_BUCKET = "s3/bucket:Bucket"
+
+
+def _uses(plan: Plan) -> list[str]:
+    return [bucket.name.removesuffix("-bucket") for bucket in plan.all(_BUCKET)]
+
+
+def _data_uses(plan: Plan) -> list[str]:
+    return [use for use in _uses(plan) if use != "logs"]
+
+
+def _each_bucket(plan: Plan, suffix: str, part: str, good: Callable[[Resource], bool], uses: list[str]) -> list[str]:
+    found = {resource.name: resource for resource in plan.all(suffix)}
+    return [f"{use}: {part}" for use in uses if f"{use}-{part}" not in found or not good(found[f"{use}-{part}"])]
+
+
+def public_access_blocked(plan: Plan) -> list[str]:
+    """S3.8, CKV_AWS_53 to 56."""
+    switches = ("blockPublicAcls", "blockPublicPolicy", "ignorePublicAcls", "restrictPublicBuckets")
+    return _each_bucket(
+        plan,
+        ":BucketPublicAccessBlock",
+        "public-access",
+        lambda block: all(block.inputs.get(switch) is True for switch in switches),
+        _uses(plan),
+    )
+
+
+def versioned(plan: Plan) -> list[str]:
+    """S3.14, CKV_AWS_21."""
+    return _each_bucket(
+        plan,
+        ":BucketVersioning",
+        "versioning",
+        lambda entry: entry.inputs["versioningConfiguration"]["status"] == "Enabled",
+        _uses(plan),
+    )
+
+
+def encrypted_with_own_key(plan: Plan) -> list[str]:
+    """S3.17, CKV_AWS_19, 145: every bucket but that of access logs, which S3 cannot deliver to under KMS."""
+
+    def good(entry: Resource) -> bool:
+        (rule,) = entry.inputs["rules"]
+        default = rule["applyServerSideEncryptionByDefault"]
+        return default["sseAlgorithm"] == "aws:kms" and bool(default["kmsMasterKeyId"]) and rule["bucketKeyEnabled"]
+
+    return _each_bucket(plan, ":BucketServerSideEncryptionConfiguration", "encryption", good, _data_uses(plan))
+
+
+def access_logged(plan: Plan) -> list[str]:
+    """S3.9."""
+    return _each_bucket(
+        plan, ":BucketLogging", "logging", lambda entry: bool(entry.inputs["targetBucket"]), _data_uses(plan)
+    )
+
+
+def no_acls(plan: Plan) -> list[str]:
+    """S3.12."""
+    return _each_bucket(
+        plan,
+        ":BucketOwnershipControls",
+        "ownership",
+        lambda entry: entry.inputs["rule"]["objectOwnership"] == "BucketOwnerEnforced",
+        _uses(plan),
+    )
+
+
+def has_lifecycle(plan: Plan) -> list[str]:
+    """S3.13, CKV_AWS_300: abandoned uploads end, superseded versions go."""
+
+    def good(entry: Resource) -> bool:
+        rules = entry.inputs["rules"]
+        return any("abortIncompleteMultipartUpload" in rule for rule in rules) and any(
+            "noncurrentVersionExpiration" in rule for rule in rules
+        )
+
+    return _each_bucket(plan, ":BucketLifecycleConfiguration", "lifecycle", good, _uses(plan))
+
+
+def current_objects_stay(plan: Plan) -> list[str]:
+    """No lifecycle expires a current object of a store's bucket: only the store knows what is still needed."""
+    return _each_bucket(
+        plan,
+        ":BucketLifecycleConfiguration",
+        "lifecycle",
+        lambda entry: not any("days" in rule.get("expiration", {}) for rule in entry.inputs["rules"]),
+        ["postgres", "minio", "opensearch"],
+    )
+
+
+def versions_outlive_points(plan: Plan) -> list[str]:
+    """A superseded version stays for as long as a point that may need it."""
+    settings = plan.settings()
+    wanted = {
+        "postgres": settings["postgres"]["recovery_window_days"],
+        "minio": settings["minio"]["retention_days"],
+        "opensearch": settings["opensearch"]["retention_days"],
+    }
+    findings: list[str] = []
+    for use, days in wanted.items():
+        rules = plan.one(":BucketLifecycleConfiguration", f"{use}-lifecycle").inputs["rules"]
+        kept = [
+            rule["noncurrentVersionExpiration"]["noncurrentDays"]
+            for rule in rules
+            if "noncurrentVersionExpiration" in rule
+        ]
+        if min(kept) < days:
+            findings.append(f"{use}: superseded versions stay {min(kept)} days, points {days}")
+    return findings
+
+
+def _denies(policy: Document, action: str, operator: str, key: str, value: str) -> bool:
+    return any(
+        statement["Effect"] == "Deny"
+        and statement["Principal"] == {"AWS": "*"}
+        and action in listed(statement["Action"])
+        and statement.get("Condition", {}).get(operator, {}).get(key) == value
+        for statement in statements(policy)
+    )
+
+
+def _policy_control(plan: Plan, uses: list[str], what: str, good: Callable[[Document], bool]) -> list[str]:
+    return [f"{use}: {what}" for use in uses if not good(plan.one(":BucketPolicy", f"{use}-policy").document())]
+
+
+def only_over_tls(plan: Plan) -> list[str]:
+    """S3.5, CKV_AWS_379."""
+    return _policy_control(
+        plan,
+        _uses(plan),
+        "plain HTTP is let in",
+        lambda policy: (
+            _denies(policy, "s3:*", "Bool", "aws:SecureTransport", "false")
+            and _denies(policy, "s3:*", "NumericLessThan", "s3:TlsVersion", "1.2")
+        ),
+    )
+
+
+def customer_keys_denied(plan: Plan) -> list[str]:
+    """Objects under a key that only an attacker has (SSE-C) are lost to us."""
+    header = "s3:x-amz-server-side-encryption-customer-algorithm"
+
+    def good(policy: Document) -> bool:
+        return _denies(policy, "s3:PutObject", "Null", header, "false")
+
+    return _policy_control(plan, _data_uses(plan), "SSE-C is let in", good)
+
+
+def wrong_key_denied(plan: Plan) -> list[str]:
+    """A put that names another key, or none of ours, is refused; one that names no key is not."""
+    header = "s3:x-amz-server-side-encryption-aws-kms-key-id"
+    keys = plan.outputs["keys"]
+
+    def good(use: str) -> bool:
+        policy = plan.one(":BucketPolicy", f"{use}-policy").document()
+        return any(
+            statement["Effect"] == "Deny"
+            and statement["Condition"] == {"Null": {header: "false"}, "StringNotEquals": {header: keys[use]}}
+            for statement in statements(policy)
+        )
+
+    return [f"{use}: another key is let in" for use in _data_uses(plan) if not good(use)]
+
+
+def no_foreign_principal(plan: Plan) -> list[str]:
+    """S3.6, CKV_AWS_70: bucket policies allow nobody but log delivery, and that on our account's behalf."""
+    findings: list[str] = []
+    for use in _uses(plan):
+        for statement in statements(plan.one(":BucketPolicy", f"{use}-policy").document()):
+            account = statement.get("Condition", {}).get("StringEquals", {}).get("aws:SourceAccount")
+            if statement["Effect"] == "Allow" and not ("Service" in statement["Principal"] and account):
+                findings.append(f"{use}: {statement['Sid']} allows {statement['Principal']}")
+    return findings
+
+
+def records_written_once(plan: Plan) -> list[str]:
+    """Records and reports are created, never overwritten and never hidden by a delete marker."""
+    policy = plan.one(":BucketPolicy", "compliance-policy").document()
+    findings: list[str] = []
+    if not _denies(policy, "s3:PutObject", "Null", "s3:if-none-match", "true"):
+        findings.append("compliance: a record can be overwritten")
+    markers = [
+        statement
+        for statement in statements(policy)
+        if statement["Effect"] == "Deny" and "s3:DeleteObject" in listed(statement["Action"])
+    ]
+    if not markers or any("Condition" in statement for statement in markers):
+        findings.append("compliance: a record can be hidden by a delete marker")
+    return findings
+
+
+def locked(plan: Plan) -> list[str]:
+    """S3.15, CKV_AWS_143: the compliance bucket is locked, in production for good and for exactly what is promised."""
+    bucket = plan.one(_BUCKET, "compliance-bucket")
+    locks = [entry for entry in plan.all(":BucketObjectLockConfiguration") if entry.name == "compliance-lock"]
+    if not bucket.inputs.get("objectLockEnabled") or not locks:
+        return ["compliance: no object lock"]
+    default = locks[0].inputs["rule"]["defaultRetention"]
+    findings: list[str] = []
+    if default["days"] > COMPLIANCE_DAYS:
+        findings.append(f"compliance: locked for {default['days']} days, promised are {COMPLIANCE_DAYS}")
+    if plan.settings()["production"] and (default["mode"], default["days"]) != ("COMPLIANCE", COMPLIANCE_DAYS):
+        findings.append(f"compliance: {default['mode']} for {default['days']} days in production")
+    evidence = plan.settings()["evidence"]
+    if (default["mode"], default["days"]) != (evidence["lock_mode"], evidence["lock_days"]):
+        findings.append("compliance: the default lock is not the one that writers set")
+    return findings

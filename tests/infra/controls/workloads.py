@@ -1,0 +1,102 @@
+"""Controls of functions, alarms, secrets and pods."""
+
+from tests.infra.plans import Plan
+
+
+def functions_bounded(plan: Plan) -> list[str]:
+    """CKV_AWS_115, 116, 117, 173, Lambda.3, Lambda.5, EventBridge retries: what production functions must have."""
+    findings: list[str] = []
+    for function in plan.all(":Function"):
+        inputs = function.inputs
+        if not inputs.get("deadLetterConfig", {}).get("targetArn"):
+            findings.append(f"{function.name}: no dead-letter queue")
+        if not inputs.get("kmsKeyArn"):
+            findings.append(f"{function.name}: variables under AWS's own key")
+        if not plan.settings()["production"]:
+            continue
+        if len(inputs.get("vpcConfig", {}).get("subnetIds", [])) < 2:
+            findings.append(f"{function.name}: not in two subnets of a VPC")
+        if not inputs.get("reservedConcurrentExecutions"):
+            findings.append(f"{function.name}: concurrency without bound")
+        if "@sha256:" not in inputs.get("imageUri", ""):
+            findings.append(f"{function.name}: image not pinned")
+    findings += [
+        f"{schedule.name}: undelivered events are lost"
+        for schedule in plan.all(":Schedule")
+        if not schedule.inputs["target"].get("deadLetterConfig", {}).get("arn")
+    ]
+    return findings
+
+
+def logs_kept(plan: Plan) -> list[str]:
+    """CKV_AWS_158, 338: every function's log group is ours, encrypted, and kept for a year."""
+    groups = {group.inputs["name"]: group for group in plan.all(":LogGroup")}
+    findings: list[str] = []
+    for function in plan.all(":Function"):
+        group = groups.get(f"/aws/lambda/{function.inputs['name']}")
+        if group is None or not group.inputs.get("kmsKeyId") or group.inputs["retentionInDays"] < 365:
+            findings.append(function.name)
+    return findings
+
+
+def queues_and_topics_encrypted(plan: Plan) -> list[str]:
+    """SNS.1, and the same for queues, secrets and the settings parameter."""
+    findings = [
+        entry.name for entry in [*plan.all(":Queue"), *plan.all(":Topic")] if not entry.inputs.get("kmsMasterKeyId")
+    ]
+    findings += [entry.name for entry in plan.all(":Secret") if not entry.inputs.get("kmsKeyId")]
+    return findings + [entry.name for entry in plan.all(":Parameter") if entry.inputs["type"] != "SecureString"]
+
+
+def absence_alarms(plan: Plan) -> list[str]:
+    """Every function has an alarm that goes off when it is not called at all."""
+    watched = {
+        alarm.inputs["dimensions"]["FunctionName"]
+        for alarm in plan.all(":MetricAlarm")
+        if alarm.inputs.get("treatMissingData") == "breaching"
+        and alarm.inputs["metricName"] == "Invocations"
+        and alarm.inputs.get("alarmActions")
+    }
+    return [function.name for function in plan.all(":Function") if function.inputs["name"] not in watched]
+
+
+def no_secret_values(plan: Plan) -> list[str]:
+    """Secrets are named, never held: no value in Pulumi's state, no Kubernetes secret."""
+    return [f"{entry.type} {entry.name}" for entry in [*plan.all(":SecretVersion"), *plan.all("core/v1:Secret")]]
+
+
+def pods_restricted(plan: Plan) -> list[str]:
+    """Every pod fits the *restricted* Pod Security level, with a read-only root and limited memory."""
+    findings: list[str] = []
+    for workload in [*plan.all(":CronJob"), *plan.all(":Deployment")]:
+        spec = workload.inputs["spec"]
+        pod = (spec["jobTemplate"]["spec"] if "jobTemplate" in spec else spec)["template"]["spec"]
+        outer = pod.get("securityContext", {})
+        good = outer.get("runAsNonRoot") and outer.get("runAsUser") == 1000
+        good = good and outer.get("seccompProfile", {}).get("type") == "RuntimeDefault"
+        good = good and pod.get("automountServiceAccountToken") is False and not pod.get("hostNetwork")
+        good = good and not any("hostPath" in volume for volume in pod["volumes"])
+        for container in pod["containers"]:
+            inner = container.get("securityContext", {})
+            good = good and inner.get("allowPrivilegeEscalation") is False and inner.get("readOnlyRootFilesystem")
+            good = good and inner.get("capabilities", {}).get("drop") == ["ALL"]
+            good = good and bool(container["resources"]["limits"].get("memory"))
+        if not good:
+            findings.append(workload.name)
+    return findings
+
+
+def pods_have_network_policy(plan: Plan) -> list[str]:
+    """Every pod is selected by a policy that closes both directions."""
+    policies = [policy.inputs["spec"] for policy in plan.all(":NetworkPolicy")]
+    findings: list[str] = []
+    for workload in [*plan.all(":CronJob"), *plan.all(":Deployment")]:
+        spec = workload.inputs["spec"]
+        template = (spec["jobTemplate"]["spec"] if "jobTemplate" in spec else spec)["template"]
+        own = template["metadata"]["labels"].items()
+        if not any(
+            policy["podSelector"]["matchLabels"].items() <= own and set(policy["policyTypes"]) == {"Ingress", "Egress"}
+            for policy in policies
+        ):
+            findings.append(workload.name)
+    return findings
