@@ -1,6 +1,7 @@
 """The OpenSearch client, and the translation of its errors into ours."""
 
 import logging
+import ssl
 import warnings
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
@@ -56,17 +57,21 @@ def connect(url: str, ca_file: str, username: str, password: str) -> OpenSearch:
     if not url.startswith(("http://", "https://")):
         raise ConfigurationError(f"the OpenSearch endpoint is {url!r}", mend="write it as https://host:port")
     try:
-        return OpenSearch(
-            hosts=[url],
-            http_auth=(username, password) if username else None,
-            ca_certs=ca_file or None,
-            timeout=60,
-            # A request that changes something must not be sent twice; reading is tried again by Cluster.
-            max_retries=0,
-            retry_on_status=(),
-        )
-    except (OSError, ValueError) as error:
-        raise ConfigurationError(f"OpenSearch {url} with ca_file {ca_file!r}: {error}", mend="check both") from error
+        # The client itself would look into the file only when it sends something, and then blame the certificate.
+        ssl.create_default_context(cafile=ca_file or None)
+    except OSError as error:
+        raise ConfigurationError(
+            f"the file of authorities {ca_file} cannot be used ({error.strerror or error})", mend="check ca_file"
+        ) from error
+    return OpenSearch(
+        hosts=[url],
+        http_auth=(username, password) if username else None,
+        ca_certs=ca_file or None,
+        timeout=60,
+        # A request that changes something must not be sent twice; reading is tried again by Cluster.
+        max_retries=0,
+        retry_on_status=(),
+    )
 
 
 @contextmanager

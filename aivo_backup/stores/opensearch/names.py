@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 
 _SNAPSHOT = re.compile(r"snapshot_(\d{8}_\d{6})(?:_\d+)?")
 _VERIFICATION = re.compile(r"verify-(\d{8}-\d{6})-[0-9a-f]{6}-.+")
+_BACKING_INDEX = re.compile(r"\.ds-(.+)-\d{6,}")
 _JAVA_GROUP = re.compile(r"\\(.)|\$(\d)", re.DOTALL)
 
 # A restore test that is still at work after a day has died: nothing restores for that long in one.
@@ -84,6 +85,12 @@ def abandoned(names: Iterable[str], now: datetime) -> tuple[str, ...]:
         if now - begun > _ABANDONED_AFTER:
             found.append(name)
     return tuple(sorted(found))
+
+
+def data_stream_of(index: str, streams: Collection[str]) -> str:
+    """The data stream that an index belongs to by its name (``.ds-<stream>-000001``); empty when to none of them."""
+    match = _BACKING_INDEX.fullmatch(index)
+    return match[1] if match is not None and match[1] in streams else ""
 
 
 def set_aside(index: str, now: datetime) -> str:

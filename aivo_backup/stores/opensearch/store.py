@@ -16,8 +16,9 @@ from aivo_backup.policy.environment import BackupKind, Component, OpenSearchSett
 from aivo_backup.stores.opensearch import facts as noted
 from aivo_backup.stores.opensearch.cluster import Cluster
 from aivo_backup.stores.opensearch.names import chosen
+from aivo_backup.stores.opensearch.plan import Planner, RestorePlan, RestoreRequest
 from aivo_backup.stores.opensearch.repository import Repository, repository_body
-from aivo_backup.stores.opensearch.restore import RestorePlan, Restorer, RestoreRequest, RestoreResult
+from aivo_backup.stores.opensearch.restore import Restorer, RestoreResult
 from aivo_backup.stores.opensearch.snapshots import Snapshot, Snapshots
 from aivo_backup.stores.opensearch.states import SnapshotOutcome
 from aivo_backup.stores.opensearch.verification import RestoreTest
@@ -36,10 +37,10 @@ class BackupPlace:
 
 @dataclass(frozen=True, kw_only=True)
 class _Chosen:
-    """What a snapshot is asked for, and the open indices in it, which can be counted."""
+    """What a snapshot is asked for, and those of its indices that can be counted: open, with all primaries up."""
 
     asked: tuple[str, ...]
-    open_indices: tuple[str, ...]
+    countable: tuple[str, ...]
 
 
 class OpenSearchStore:
@@ -102,14 +103,14 @@ class OpenSearchStore:
             BackupError: it failed, or there is no index to back up.
         """
         what = self._choose()
-        counted = noted.count(self._cluster, what.open_indices)
-        number = noted.samples_per_index(self._settings.sampled_documents, len(what.open_indices))
+        counted = noted.count(self._cluster, what.countable)
+        number = noted.samples_per_index(self._settings.sampled_documents, len(what.countable))
         seed = int(now.timestamp())
-        before = {index: noted.choose_samples(self._cluster, index, number, seed) for index in what.open_indices}
+        before = {index: noted.choose_samples(self._cluster, index, number, seed) for index in what.countable}
         heartbeat = noted.newest_heartbeat(self._cluster, self._settings.heartbeat_index)
         sums: dict[str, Fact] = {
             **noted.totals(counted),
-            "total_bytes": noted.store_bytes(self._cluster, what.open_indices),
+            "total_bytes": noted.store_bytes(self._cluster, what.countable),
         }
         snapshot = self._snapshots.take(
             what.asked,
@@ -164,7 +165,7 @@ class OpenSearchStore:
             UsageError: an unknown snapshot or index, or a wrong rename.
             RefusedError: the snapshot is incomplete, a target exists, or the old state cannot be kept.
         """
-        return Restorer(self._repository).plan(request, now=now)
+        return Planner(self._repository).plan(request, now=now)
 
     def restore(
         self, request: RestoreRequest, *, now: datetime, stopwatch: Stopwatch, progress: Progress
@@ -200,9 +201,21 @@ class OpenSearchStore:
                 f"no index matches {', '.join(patterns)}", mend="check opensearch.index_patterns and the cluster"
             )
         held = [*asked_indices, *(index for index, stream in backing.items() if stream in asked_streams)]
+        red = self._red()
         return _Chosen(
-            asked=asked, open_indices=tuple(sorted(index for index in held if "open" in states.get(index, ())))
+            asked=asked,
+            countable=tuple(sorted(index for index in held if "open" in states.get(index, ()) and index not in red)),
         )
+
+    def _red(self) -> frozenset[str]:
+        """Indices with a primary that is down. They are asked for, and make the snapshot partial."""
+        answer = self._cluster.get(
+            "_cluster",
+            "health",
+            what="looking at the indices' health",
+            params={"level": "indices", "expand_wildcards": "all"},
+        )
+        return frozenset(name for name, entry in answer["indices"].items() if entry["status"] == "red")
 
     def _unchanged(self, index: str, before: Mapping[str, noted.Sample]) -> dict[str, str]:
         # A search sees a write only after a refresh, and a document that changed must not be taken for one that did
