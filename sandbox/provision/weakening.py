@@ -8,14 +8,14 @@ What moto (5.2) does, and what follows:
 
 - Only S3, SQS, STS and role operations of IAM are judged by their ARN; every other request is for ``*``, which no
   ARN matches. An Allow for the others is widened to ``*``, in a statement of its own where services are mixed.
-- A condition it cannot evaluate holds, so a conditional Deny always denies. Those are dropped; conditions of an Allow
-  stay, and are wider than AWS by themselves.
+- A condition it cannot evaluate holds, so a conditional Deny always denies, in bucket policies too. Those are dropped;
+  conditions of an Allow stay, and are wider than AWS by themselves.
 - A Deny with NotResource is read as an Allow. It is dropped.
 - CloudWatch is judged under ``monitoring:``, the name that its requests are signed with.
 - A role's trust knows principals by their exact ARN and fails on a service alone. The administrator plays AWS's
   services in the sandbox, so a trusted service brings the administrator's ARN with it; a trusted account is ``*``.
-- Bucket policies are stored and not enforced, but a bucket takes logs only if its policy lets S3's log delivery write
-  to exactly the prefix at hand or to the whole bucket: that one statement is widened to the whole bucket.
+- A bucket takes access logs only if its policy lets S3's log delivery write to exactly the prefix at hand or to the
+  whole bucket: that one statement is widened to the whole bucket.
 """
 
 from collections.abc import Mapping
@@ -36,11 +36,9 @@ def weakened_permissions(document: Mapping[str, Any]) -> dict[str, Any]:
     """
     statements: list[Statement] = []
     for statement in _statements(document):
-        if statement.get("Effect") == "Deny":
-            if "Condition" not in statement and "NotResource" not in statement:
-                statements.append(_with_second_names(statement))
-        else:
-            statements += [_with_second_names(part) for part in _allowed(statement)]
+        if not _misread(statement):
+            parts = [statement] if statement.get("Effect") == "Deny" else _allowed(statement)
+            statements += [_with_second_names(part) for part in parts]
     return {**document, "Statement": statements}
 
 
@@ -55,8 +53,13 @@ def weakened_trust(document: Mapping[str, Any], *, administrator: str) -> dict[s
 
 
 def weakened_bucket_policy(document: Mapping[str, Any]) -> dict[str, Any]:
-    """A bucket's policy as the sandbox stores it. The argument stays as it is."""
-    return {**document, "Statement": [_delivered(statement) for statement in _statements(document)]}
+    """A bucket's policy as the sandbox enforces it. The argument stays as it is."""
+    kept = [statement for statement in _statements(document) if not _misread(statement)]
+    return {**document, "Statement": [_delivered(statement) for statement in kept]}
+
+
+def _misread(statement: Statement) -> bool:
+    return statement.get("Effect") == "Deny" and ("Condition" in statement or "NotResource" in statement)
 
 
 def _delivered(statement: Statement) -> Statement:
@@ -65,6 +68,10 @@ def _delivered(statement: Statement) -> Statement:
         return statement
     buckets = sorted({resource.partition("/")[0] for resource in _listed(statement.get("Resource"))})
     return {**statement, "Resource": f"{buckets[0]}/*"} if len(buckets) == 1 else statement
+
+
+def _denies_wrongly(statement: Statement) -> bool:
+    return statement.get("Effect") == "Deny" and ("Condition" in statement or "NotResource" in statement)
 
 
 def _allowed(statement: Statement) -> list[Statement]:

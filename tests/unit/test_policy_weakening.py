@@ -115,11 +115,15 @@ def test_a_trusted_role_stays_the_only_one() -> None:
     assert weakened_trust(written, administrator=ADMINISTRATOR) == written
 
 
-def test_log_delivery_may_write_to_the_whole_bucket_and_nothing_else_changes() -> None:
+def test_a_bucket_keeps_what_it_denies_to_all_and_not_what_moto_cannot_judge() -> None:
+    always = {"Principal": {"AWS": "*"}, **deny("s3:DeleteObject", OBJECTS)}
+    without_tls = {"Principal": {"AWS": "*"}, **deny("s3:*", "*", Condition={"Bool": {"aws:SecureTransport": "false"}})}
+    assert weakened_bucket_policy(policy(without_tls, always)) == policy(always)
+
+
+def test_log_delivery_may_write_to_the_whole_bucket() -> None:
     logs = {"Principal": {"Service": "logging.s3.amazonaws.com"}, **allow("s3:PutObject", "arn:aws:s3:::logs/a/*")}
-    others = {"Principal": {"AWS": "*"}, **deny("s3:*", "arn:aws:s3:::logs/*", Condition={"Bool": {"a": "b"}})}
-    widened = {**logs, "Resource": "arn:aws:s3:::logs/*"}
-    assert weakened_bucket_policy(policy(others, logs)) == policy(others, widened)
+    assert weakened_bucket_policy(policy(logs)) == policy({**logs, "Resource": "arn:aws:s3:::logs/*"})
 
 
 def test_what_was_written_is_not_touched() -> None:
