@@ -117,12 +117,14 @@ class Registry:
         return process
 
     def find(self, name: str) -> Process | None:
-        """The registered process if it runs; a file left by a crash is removed."""
+        """The registered process if it runs. What a crash left is removed: its file, and children it left behind."""
         process = self._read(self._file(name))
-        if process is None or not process.alive():
-            self._file(name).unlink(missing_ok=True)
-            return None
-        return process
+        if process is not None and process.alive():
+            return process
+        if process is not None:
+            _end_orphans(process.pid)
+        self._file(name).unlink(missing_ok=True)
+        return None
 
     def running(self) -> list[Process]:
         """Every registered process that runs, by name."""
@@ -182,6 +184,20 @@ class Registry:
             )
         except (OSError, ValueError, KeyError, TypeError):
             return None  # never written whole: nothing that we could recognise runs
+
+
+def _end_orphans(leader: int) -> None:
+    """Kills what remains of the process group that a dead process led.
+
+    While a group has members its id is given to no new process: so if no process has the id, the members are ours.
+    """
+    deadline = time.monotonic() + 5.0
+    while not Path(f"/proc/{leader}").exists() and time.monotonic() < deadline:
+        try:
+            os.killpg(leader, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            return
+        time.sleep(_POLL_SECONDS)
 
 
 def _end(process: Process, how: int, timeout_seconds: float) -> bool:
