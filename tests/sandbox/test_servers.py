@@ -123,7 +123,8 @@ def test_every_port_is_open_on_loopback_alone(sandbox: Sandbox) -> None:
             if line.split()[3] == "0A" and port in ours:
                 listening.setdefault(port, set()).add(address)
     assert set(listening) == ours
-    loopback = {"0100007F", "0" * 24 + "01000000"}  # 127.0.0.1 and ::1, as the kernel writes them
+    # 127.0.0.1, the same on a socket for both protocols, and ::1, as the kernel writes them.
+    loopback = {"0100007F", "0000000000000000FFFF00000100007F", "0" * 24 + "01000000"}
     assert all(addresses <= loopback for addresses in listening.values()), listening
 
 
