@@ -13,6 +13,7 @@ from aivo_backup.policy.names import (
     BACKUP_PREFIX,
     CIPHER_PREFIX,
     COMPLIANCE,
+    INVENTORY_PREFIX,
     LEASES_PREFIX,
     MINIO_DATA_PREFIX,
     MINIO_LONG_PREFIX,
@@ -64,7 +65,7 @@ GRANTS: dict[Role, tuple[Grant, ...]] = {
         Grant(
             use=POSTGRES,
             reads=("",),
-            writes=(ARCHIVE_PREFIX, BACKUP_PREFIX, LEASES_PREFIX),
+            writes=(ARCHIVE_PREFIX, BACKUP_PREFIX, INVENTORY_PREFIX, LEASES_PREFIX),
             # After a backup was killed half way, pgBackRest removes what it left before it starts the next one, and
             # fails when it may not. Only delete markers: the versions stay for the bucket's 14 days.
             removes=(BACKUP_PREFIX,),

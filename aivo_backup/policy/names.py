@@ -37,6 +37,7 @@ CIPHER_CONTEXT = {"aivo-backup": "pgbackrest-cipher-pass"}
 """KMS encryption context of that pass: keys let it be unwrapped under this context only."""
 ARCHIVE_PREFIX = "archive/"
 BACKUP_PREFIX = "backup/"
+INVENTORY_PREFIX = "inventory/"
 MINIO_DATA_PREFIX = "minio-data/"
 MINIO_LONG_PREFIX = "minio-long/"
 MINIO_MANIFEST_PREFIX = "metadata/minio/"
