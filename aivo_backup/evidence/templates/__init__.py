@@ -1,0 +1,1 @@
+"""The page of the report. A package, so that its files are installed with the code."""
