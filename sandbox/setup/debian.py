@@ -19,6 +19,7 @@ _POLICY_TEXT = (
 _CLUSTER_CONFIG = Path("/etc/postgresql-common/createcluster.d/aivo-backup-setup.conf")
 _POSTGRES = Path("/usr/lib/postgresql")
 _LISTS = Path("/var/lib/apt/lists")
+_SYSTEM_PATH = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin"
 
 
 def postgres_bin(floor: str) -> Path | None:
@@ -31,9 +32,7 @@ def postgres_bin(floor: str) -> Path | None:
 
 def program(name: str) -> Path | None:
     """A program on PATH or in the folders of system programs, which a user's PATH may leave out."""
-    found = shutil.which(name) or shutil.which(
-        name, path="/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin"
-    )
+    found = shutil.which(name) or shutil.which(name, path=_SYSTEM_PATH)
     return Path(found) if found else None
 
 
