@@ -4,11 +4,9 @@ The Pulumi program calls :func:`require_objectives` before it registers anything
 its RPO or RTO is refused at preview.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from heapq import merge
-from itertools import pairwise
 
 from aivo_backup.errors import ConfigurationError
 from aivo_backup.policy.environment import (
@@ -23,9 +21,11 @@ from aivo_backup.policy.schedules import expected_runs
 
 # A Monday, so that weekly patterns are seen whole; any other start gives the same gaps.
 _ORIGIN = datetime(2024, 1, 1, tzinfo=UTC)
-# Without a day of the month or a month, a schedule repeats every week: two of them show every gap.
+# Without days and months a schedule repeats every day: three show every interval across midnight.
+_DAILY_HORIZON = timedelta(days=3)
+# With days of the week, every week.
 _WEEKLY_HORIZON = timedelta(days=15)
-# With either, it repeats with the leap years.
+# With days of the month or months, with the leap years.
 _CALENDAR_HORIZON = timedelta(days=4 * 366 + 31)
 
 
@@ -38,41 +38,31 @@ class WorstCase:
     how: str
 
 
-def longest_gap(crons: Iterable[str], *, stop_at: timedelta | None = None) -> timedelta:
-    """The longest time between two neighbouring starts of several schedules taken together.
+@dataclass(frozen=True, kw_only=True)
+class _Start:
+    """A scheduled start: when it must be complete at the latest, counted from itself, and how that is made up."""
 
-    Args:
-        stop_at: a gap longer than this is answered as soon as it is seen; the whole calendar need not be walked.
+    moment: datetime
+    row: ScheduledRun
 
-    Raises:
-        ConfigurationError: an expression is malformed, or nothing starts twice in the calendar.
-    """
-    expressions = tuple(crons)
-    calendar = any(cron.split()[2:4] != ["*", "*"] for cron in expressions)
-    until = _ORIGIN + (_CALENDAR_HORIZON if calendar else _WEEKLY_HORIZON)
-    starts = merge(*(expected_runs(cron, _ORIGIN, until) for cron in expressions))
-    longest = timedelta(0)
-    for earlier, later in pairwise(starts):
-        longest = max(longest, later - earlier)
-        if stop_at is not None and longest > stop_at:
-            return longest
-    if not longest:
-        raise ConfigurationError(
-            f"schedule {', '.join(expressions) or '(none)'} starts less than twice in {(until - _ORIGIN).days} days",
-            mend="run it at least daily",
-        )
-    return longest
+    @property
+    def hold(self) -> timedelta:
+        """A late start and a full-length run: until then it may hold the lease, and by then its point is there."""
+        return timedelta(seconds=self.row.start_deadline_seconds + self.row.longest_run_seconds)
 
 
 def worst_loss(component: Component, backups: Iterable[ScheduledRun], postgres: PostgresSettings) -> WorstCase:
     """The most that can be lost when every run succeeds, but as late and as slowly as its limits allow.
 
-    PostgreSQL: a write waits at most for the archive timeout. The others: a point shows the store as it was when its
-    run began, so just before the next point is complete the loss is interval + start deadline + longest run. The
-    longest run of any kind counts, a full one included: while it holds the lease no newer point appears.
+    PostgreSQL: a write waits at most for the archive timeout.
+
+    The others: a point shows the store as it was when its run began, so it is the newest until the next run is
+    complete: interval + start deadline + longest run. Where a run may still hold the lease when the next one is due,
+    that one is superseded, and the interval is the one to the first that is not. A full run counts like any other: no
+    newer point appears while it works.
 
     Raises:
-        ConfigurationError: the component has no schedule.
+        ConfigurationError: the component has no schedule, or one that starts less than twice.
     """
     if component is Component.POSTGRES:
         timeout = postgres.archive_timeout_seconds
@@ -80,15 +70,48 @@ def worst_loss(component: Component, backups: Iterable[ScheduledRun], postgres: 
     rows = [row for row in backups if row.component is component]
     if not rows:
         raise ConfigurationError(f"{component.value} has no backup schedule", mend="add one under schedules")
-    late = max(row.start_deadline_seconds for row in rows)
-    run = max(row.longest_run_seconds for row in rows)
-    # No gap beyond a day needs to be known exactly: it is far past any objective.
-    gap = longest_gap((row.cron for row in rows), stop_at=timedelta(days=1)).total_seconds()
-    return WorstCase(
-        component=component,
-        seconds=gap + late + run,
-        how=f"{gap:.0f} s between starts + {late} s start deadline + {run} s longest run",
-    )
+    worst = max(_exposures(_starts(rows)), key=lambda exposure: exposure.seconds, default=None)
+    if worst is None:
+        raise ConfigurationError(f"{component.value} starts less than twice in years", mend="run it at least daily")
+    return worst
+
+
+def _starts(rows: list[ScheduledRun]) -> list[_Start]:
+    until = _ORIGIN + max(_horizon(row.cron) for row in rows)
+    starts = (_Start(moment=moment, row=row) for row in rows for moment in expected_runs(row.cron, _ORIGIN, until))
+    # Of two at one moment, the one that may hold the lease for longer decides.
+    longest: dict[datetime, _Start] = {}
+    for start in starts:
+        if start.moment not in longest or start.hold > longest[start.moment].hold:
+            longest[start.moment] = start
+    return [longest[moment] for moment in sorted(longest)]
+
+
+def _horizon(cron: str) -> timedelta:
+    day, month, weekday = cron.split()[2:]
+    if (day, month) != ("*", "*"):
+        return _CALENDAR_HORIZON
+    return _DAILY_HORIZON if weekday == "*" else _WEEKLY_HORIZON
+
+
+def _exposures(starts: list[_Start]) -> Iterator[WorstCase]:
+    """For each start with a successor in the calendar, how long its point can stay the newest."""
+    for position, start in enumerate(starts):
+        free = start.moment + start.hold
+        for following in starts[position + 1 :]:
+            waited = (following.moment - start.moment).total_seconds()
+            late, run = following.row.start_deadline_seconds, following.row.longest_run_seconds
+            yield WorstCase(
+                component=start.row.component,
+                seconds=waited + late + run,
+                how=(
+                    f"{waited:.0f} s to the next start that finds the lease free"
+                    f" + {late} s start deadline + {run} s longest run"
+                ),
+            )
+            # From here on the lease is free: this one is certain to run, and its point is the newer one.
+            if following.moment >= free:
+                break
 
 
 def restore_time(settings: PostgresSettings | MinioSettings | OpenSearchSettings) -> WorstCase:

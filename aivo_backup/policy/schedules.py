@@ -137,6 +137,8 @@ def function_runs(verification_cron: str = VERIFICATION_CRON) -> tuple[FunctionR
 
 
 _TERM = re.compile(r"(?:\*|\d+-\d+)(?:/[1-9]\d*)?|\d+")
+# The cron library reads 5-5/10 as 5-59/10, Kubernetes as 5.
+_STEP_OVER_ONE = re.compile(r"(\d+)-\1/")
 _MEND = "write five fields of numbers, for example '0 2 * * *' (minute, hour, day of month, month, day of week 0-6)"
 _EVERY = "*"
 
@@ -154,7 +156,8 @@ def check_cron(cron: str, *, where: str) -> None:
         ConfigurationError: naming ``where``, the expression, and the mend.
     """
     fields = cron.split()
-    if len(fields) != 5 or any(not _TERM.fullmatch(term) for entry in fields for term in entry.split(",")):
+    terms = [term for entry in fields for term in entry.split(",")]
+    if len(fields) != 5 or any(not _TERM.fullmatch(term) or _STEP_OVER_ONE.match(term) for term in terms):
         raise ConfigurationError(f"{where} is {cron!r}, not cron that every reader understands", mend=_MEND)
     if any("7" in term.partition("/")[0] for term in fields[4].split(",")):
         raise ConfigurationError(f"{where} is {cron!r}: Kubernetes knows Sunday as 0 only", mend=_MEND)
