@@ -38,8 +38,8 @@ def stack_configuration(checkout: Path, name: str, overrides: Mapping[str, Any])
     for key, value in values.items():
         if isinstance(value, Mapping) and "secure" in value:
             raise ConfigurationError(f"{file}: {key} is encrypted", mend="the sandbox takes its secrets from .sandbox/")
-    merged = _merged(values, overrides)
-    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in merged.items()}
+    settled = merged(values, overrides)
+    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in settled.items()}
 
 
 class Realising(mocks.Mocks):
@@ -89,12 +89,13 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _merged(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(values)
+def merged(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """``values`` with ``overrides`` in their place; nested objects are merged. The arguments stay as they are."""
+    result = dict(values)
     for key, value in overrides.items():
-        before = merged.get(key)
+        before = result.get(key)
         if isinstance(before, Mapping) and isinstance(value, Mapping):
-            merged[key] = _merged(cast("Mapping[str, Any]", before), cast("Mapping[str, Any]", value))
+            result[key] = merged(cast("Mapping[str, Any]", before), cast("Mapping[str, Any]", value))
         else:
-            merged[key] = value
-    return merged
+            result[key] = value
+    return result

@@ -6,9 +6,10 @@ from typing import Any
 
 from aivo_backup.errors import BackupError
 from aivo_backup.policy.codec import format_time
+from aivo_backup.policy.names import PROJECT
 from aivo_backup.stores.aws import translated
 from sandbox import plan
-from sandbox.provision.engine import Realising
+from sandbox.provision.engine import Realising, merged
 from sandbox.provision.kubernetes import PREFIX as KUBERNETES
 from sandbox.provision.kubernetes import realise_manifest
 from sandbox.provision.registry import invoke, realiser_for
@@ -25,8 +26,8 @@ class Provisioner:
     """Realises the stack ``local`` in a running sandbox, as its administrator.
 
     Args:
-        overrides: stack configuration that is known only on this machine, by full key
-            (``{"aivo-backup:opensearch": {"fs_location": "…"}}``); nested objects are merged into the file's.
+        overrides: stack configuration by full key, on top of what only this machine knows
+            (:func:`local_configuration`) and of the stack's file; nested objects are merged.
         progress: called with each resource once it is true.
     """
 
@@ -38,7 +39,7 @@ class Provisioner:
         progress: Progress | None = None,
     ) -> None:
         self._sandbox = sandbox
-        self._overrides = overrides or {}
+        self._overrides = merged(local_configuration(sandbox), overrides or {})
         self._progress = progress
 
     def provision(self, now: datetime) -> Summary:
@@ -107,6 +108,18 @@ class Provisioner:
             checkout=self._sandbox.checkout,
             secrets_folder=self._sandbox.secrets,
         )
+
+
+def local_configuration(sandbox: Sandbox) -> dict[str, Any]:
+    """The stack configuration that only this machine knows: where its OpenSearch and its PostgreSQL programs lie.
+
+    Raises:
+        ConfigurationError: the set-up has not run.
+    """
+    return {
+        f"{PROJECT}:opensearch": {"fs_location": str(sandbox.home / "opensearch" / "snapshots")},
+        f"{PROJECT}:postgres": {"bin_path": str(sandbox.tools.postgres_bin)},
+    }
 
 
 def is_provisioned(sandbox: Sandbox) -> bool:

@@ -70,10 +70,6 @@ def _delivered(statement: Statement) -> Statement:
     return {**statement, "Resource": f"{buckets[0]}/*"} if len(buckets) == 1 else statement
 
 
-def _denies_wrongly(statement: Statement) -> bool:
-    return statement.get("Effect") == "Deny" and ("Condition" in statement or "NotResource" in statement)
-
-
 def _allowed(statement: Statement) -> list[Statement]:
     resources = _listed(statement.get("Resource"))
     if not resources or "*" in resources:
