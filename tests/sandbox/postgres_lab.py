@@ -23,13 +23,17 @@ from aivo_backup.policy.environment import BackupKind, Component, PostgresSettin
 from aivo_backup.policy.pgbackrest import CLIENT_NAME, HOST_NAME, archive_command
 from aivo_backup.stores.port import Stopwatch, TakenBackup, TestedRestore, silent
 from aivo_backup.stores.postgres.access import Credentials, RepositoryAccess
+from aivo_backup.stores.postgres.archive import Login, connect
 from aivo_backup.stores.postgres.envelope import RegionKey, open_pass
+from aivo_backup.stores.postgres.restore import InPlace, RestoreRequest, RestoreResult, Staging
 from aivo_backup.stores.postgres.runners import Runners
 from aivo_backup.stores.postgres.service import PgCtlService
 from aivo_backup.stores.postgres.setup import make_envelope, make_stanza
 from aivo_backup.stores.postgres.sidecar import prepare, write_host_configuration
 from aivo_backup.stores.postgres.store import PostgresStore
+from aivo_backup.stores.postgres.targets import Target
 from aivo_backup.stores.process import as_owner, run
+from sandbox.aws_api.control import AwsControl
 from sandbox.certificates import Authority, Identity
 
 if TYPE_CHECKING:
@@ -53,6 +57,7 @@ class Lab:
     aws: boto3.Session
     aws_url: str
     ca_file: Path
+    control: AwsControl
     bucket: str
     region: str = "us-east-1"
     s3: "S3Client" = field(init=False)
@@ -126,6 +131,11 @@ class Lab:
         )
         self.start_sidecar()
         make_stanza(self.runners(), sidecar_timeout_seconds=20, progress=silent)
+        self.sql(
+            "CREATE SCHEMA IF NOT EXISTS aivo_backup",
+            "CREATE TABLE IF NOT EXISTS aivo_backup.heartbeat (at timestamptz PRIMARY KEY)",
+            "CREATE TABLE IF NOT EXISTS notes (text text PRIMARY KEY)",
+        )
 
     def start_sidecar(self) -> None:
         launch = prepare(
@@ -176,9 +186,13 @@ class Lab:
         return tested, stopwatch
 
     @contextmanager
-    def connect(self, database: str = "postgres") -> "Generator[psycopg.Connection[tuple[object, ...]]]":
+    def connect(self, port: int = 0, host: str = "") -> "Generator[psycopg.Connection[tuple[object, ...]]]":
         with psycopg.connect(
-            host=self.settings.socket_path, port=self.settings.port, user="postgres", dbname=database, autocommit=True
+            host=host or self.settings.socket_path,
+            port=port or self.settings.port,
+            user="postgres",
+            dbname="postgres",
+            autocommit=True,
         ) as connection:
             yield connection
 
@@ -188,6 +202,33 @@ class Lab:
                 connection.execute(statement.encode())
             cursor = connection.execute(statements[-1].encode())
             return cursor.fetchall() if cursor.description else []
+
+    def note(self, text: str) -> datetime:
+        """Writes one row and a heartbeat; answers the heartbeat's time."""
+        at = self.sql(
+            "INSERT INTO aivo_backup.heartbeat VALUES (clock_timestamp())",
+            f"INSERT INTO notes VALUES ('{text}')",  # noqa: S608 - the test's own words
+            "SELECT max(at) FROM aivo_backup.heartbeat",
+        )[0][0]
+        assert isinstance(at, datetime)
+        return at.astimezone(UTC)
+
+    def notes(self) -> set[str]:
+        return {str(row[0]) for row in self.sql("SELECT text FROM notes")}
+
+    def in_place(self, *, stop: bool) -> InPlace:
+        login = Login(host="localhost", port=self.settings.port, database="postgres", user="postgres", password="")
+        return InPlace(data=self.data, service=self.service, stop=stop, connect=lambda: connect(login))
+
+    def restore(self, target: Target, destination: InPlace | Staging) -> tuple[RestoreResult, Stopwatch]:
+        stopwatch = Stopwatch()
+        result = self.store().restore(
+            RestoreRequest(target=target, destination=destination),
+            now=datetime.now(UTC),
+            stopwatch=stopwatch,
+            progress=silent,
+        )
+        return result, stopwatch
 
     def now(self) -> datetime:
         """The database's clock, between two transactions."""
@@ -218,11 +259,25 @@ class Lab:
                 assert time.monotonic() < deadline, f"PostgreSQL does not start: see {self.log}"
                 time.sleep(0.1)
 
-    def flip(self, key: str, offset: int) -> None:
-        """Writes the object anew with one bit changed. What must be noticed at rest uses the sandbox's own means."""
-        body = bytearray(self.s3.get_object(Bucket=self.bucket, Key=key)["Body"].read())
-        body[offset] ^= 1
-        self.s3.put_object(Bucket=self.bucket, Key=key, Body=bytes(body))
+    @contextmanager
+    def flipped(self, key: str, offset: int | None = None) -> Generator[None]:
+        """One byte of a stored object is another while the block runs; nothing that S3 says of it changes."""
+        self.control.flip_byte(self.bucket, key, offset=offset)
+        try:
+            yield
+        finally:
+            self.control.flip_byte(self.bucket, key, offset=offset)
+
+    @contextmanager
+    def vanished(self, key: str) -> Generator[None]:
+        """An object is gone while the block runs (a delete marker hides it), and then the same version as before."""
+        version = self.s3.head_object(Bucket=self.bucket, Key=key).get("VersionId", "")
+        marker = self.s3.delete_object(Bucket=self.bucket, Key=key).get("VersionId", "")
+        try:
+            yield
+        finally:
+            self.s3.delete_object(Bucket=self.bucket, Key=key, VersionId=marker)
+            assert self.s3.head_object(Bucket=self.bucket, Key=key).get("VersionId") == version
 
     def keys(self, prefix: str) -> list[str]:
         pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)

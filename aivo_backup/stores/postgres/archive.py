@@ -21,9 +21,10 @@ _SEGMENT_NAME = 24
 
 @dataclass(frozen=True, kw_only=True)
 class ArchivedSegment:
-    """One WAL segment in the repository. ``stored`` is when S3 took it, UTC."""
+    """One WAL segment in the repository. ``stored`` is when S3 took it, UTC; ``sha1`` that of its plain content."""
 
     name: str
+    sha1: str
     key: str
     stored: datetime
 
@@ -47,10 +48,11 @@ class Archive:
             )
             for page in pages:
                 for entry in page.get("Contents", []):
-                    name = archived_segment(entry.get("Key", ""))
+                    key = entry.get("Key", "")
+                    name, sha1 = archived_segment(key)
                     if name:
                         stored = entry.get("LastModified", datetime.fromtimestamp(0, UTC)).astimezone(UTC)
-                        yield ArchivedSegment(name=name, key=entry.get("Key", ""), stored=stored)
+                        yield ArchivedSegment(name=name, sha1=sha1, key=key, stored=stored)
 
     def line(self, pgbackrest: PgBackRest, info: StanzaInfo, timeline: int | None = None) -> Line:
         """The way to a timeline, or to the newest, which a recovery follows unless told otherwise.

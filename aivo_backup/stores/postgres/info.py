@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from aivo_backup.errors import BackupError
@@ -42,6 +42,11 @@ class BackupSet:
     def timeline(self) -> int:
         """The timeline that it was taken on."""
         return Segment.parse(self.wal_stop).timeline
+
+    @property
+    def usable_from(self) -> datetime:
+        """The oldest moment that a recovery from it can stop at: its end, of which only the whole second is known."""
+        return self.stopped + timedelta(seconds=1)
 
     @property
     def stop_position(self) -> int:

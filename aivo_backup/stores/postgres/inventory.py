@@ -139,7 +139,7 @@ class Inventories:
                 yield entry
         for folder in sorted({backup.wal_start[:16], backup.wal_stop[:16]}):
             for entry in self._latest(f"archive/{self.stanza}/{backup.archive_id}/{folder}/"):
-                segment = archived_segment(entry.key)
+                segment, _ = archived_segment(entry.key)
                 if segment and backup.wal_start <= segment <= backup.wal_stop:
                     yield entry
 

@@ -1,10 +1,11 @@
 """Runs pgBackRest: one configuration file, secrets in the environment, failures in our words."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from aivo_backup.errors import ConfigurationError
+from aivo_backup.errors import BackupError, ConfigurationError
 from aivo_backup.policy.pgbackrest import Configuration, Version, Workspace
 from aivo_backup.stores.postgres.failures import as_error, read_failure, read_status
 from aivo_backup.stores.postgres.info import StanzaInfo, parse_info
@@ -76,6 +77,18 @@ class PgBackRest:
         if info.code not in _STATES:
             raise as_error("pgbackrest info", read_status(info.message))
         return info
+
+    def has_tablespaces(self, label: str) -> bool:
+        """Whether the database in a backup set has tablespaces.
+
+        Raises:
+            BackupError: the set cannot be read.
+        """
+        text = self.run("info", f"--set={label}", "--output=json", "--log-level-console=off", "--log-level-stderr=warn")
+        try:
+            return bool(json.loads(text)[0]["backup"][0]["tablespace"])
+        except (ValueError, KeyError, IndexError) as error:
+            raise BackupError(f"pgbackrest info --set={label} cannot be read", mend="see the repository") from error
 
     def read_file(self, path: str) -> str:
         """The deciphered text of a file in the repository, for example ``archive/<stanza>/15-1/00000002.history``.

@@ -33,9 +33,10 @@ _DEMANDED = {
 
 @dataclass(frozen=True, kw_only=True)
 class ControlFile:
-    """What ``pg_controldata`` says that matters here."""
+    """What ``pg_controldata`` says that matters here. ``state`` is its word, for example ``in production``."""
 
     system_id: str
+    state: str
     segment_bytes: int
     checksums: bool
     demanded: Mapping[str, str]
@@ -52,19 +53,26 @@ def read_control_file(bin_path: Path, data: Path) -> ControlFile:
     for line in done.stdout.splitlines():
         name, _, value = line.partition(":")
         values[name.strip()] = value.strip()
-    if done.exit_code != 0 or "Database system identifier" not in values:
+    damaged = "CRC" in f"{done.stdout}{done.stderr}"  # it warns, and prints what it makes of the rubbish
+    if done.exit_code != 0 or damaged or "Database system identifier" not in values:
         raise ConfigurationError(f"{data} is not a readable data directory: {done.tail()}", mend="check the path")
     return ControlFile(
         system_id=values["Database system identifier"],
+        state=values["Database cluster state"],
         segment_bytes=int(values["Bytes per WAL segment"]),
         checksums=values["Data page checksum version"] != "0",
         demanded={setting: values[name] for name, setting in _DEMANDED.items()},
     )
 
 
+def socket_fits(folder: Path, port: int) -> bool:
+    """Whether the path of a socket in ``folder`` is short enough for the kernel."""
+    return len(str(folder / f".s.PGSQL.{port}").encode()) <= _SOCKET_PATH_BYTES
+
+
 def socket_folder(preferred: Path) -> Path:
     """A folder for a socket: ``preferred``, or a short temporary one where the socket's path would be too long."""
-    if len(str(preferred / f".s.PGSQL.{_PORT}").encode()) <= _SOCKET_PATH_BYTES:
+    if socket_fits(preferred, _PORT):
         preferred.mkdir(mode=0o700, parents=True, exist_ok=True)
         return preferred
     return Path(tempfile.mkdtemp(prefix="aivo-pg-"))
@@ -80,6 +88,7 @@ class OwnServer:
         folder: an existing folder for its configuration, log and socket.
         secrets: environment that its restore_command needs.
         database: where queries go.
+        durable: the copy is to be kept, so its writes are flushed.
     """
 
     bin_path: Path
@@ -87,6 +96,7 @@ class OwnServer:
     folder: Path
     secrets: Mapping[str, str]
     database: str
+    durable: bool = False
     _process: "subprocess.Popen[bytes] | None" = field(default=None, init=False)
     _socket: Path | None = field(default=None, init=False)
 
@@ -132,9 +142,7 @@ class OwnServer:
             "log_line_prefix": "%m [%p] ",
             "lc_messages": "C",
             "autovacuum": "off",
-            # A copy that is thrown away; a crash of this machine repeats the test anyway.
-            "fsync": "off",
-            "full_page_writes": "off",
+            "fsync": "on" if self.durable else "off",
             **control.demanded,
         }
         argv = [*as_owner(self.data), str(self.bin_path / "postgres"), "-D", str(self.data)]
@@ -209,11 +217,13 @@ class OwnServer:
 
 
 def complaint(log: Path) -> str:
-    """The errors at the end of a PostgreSQL log, in one line."""
+    """The errors in a PostgreSQL log since its last start, the last ones, in one line."""
     try:
         lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return "no log"
+    starts = [number for number, line in enumerate(lines) if "starting PostgreSQL" in line]
+    lines = lines[starts[-1] :] if starts else lines
     wrong = [line for line in lines if any(word in line for word in ("FATAL:", "PANIC:", "ERROR:", "HINT:"))]
     return " | ".join((wrong or lines)[-_LOG_TAIL_LINES:])
 

@@ -36,7 +36,7 @@ class DatabaseService(Protocol):
         ...
 
     def complaint(self) -> str:
-        """The last errors that it logged, in one line."""
+        """The errors that it logged since its last start, in one line."""
         ...
 
 

@@ -10,10 +10,20 @@ from aivo_backup.policy.environment import BackupKind, Component, PostgresSettin
 from aivo_backup.stores.port import HeldPoint, PartialBackupError, Progress, Stopwatch, TakenBackup, TestedRestore
 from aivo_backup.stores.postgres.access import RepositoryAccess
 from aivo_backup.stores.postgres.archive import Archive, ArchivedSegment
+from aivo_backup.stores.postgres.in_place import RestoreInPlace
 from aivo_backup.stores.postgres.info import BackupSet, StanzaInfo
 from aivo_backup.stores.postgres.inventory import Inventories
 from aivo_backup.stores.postgres.points import held, taken
+from aivo_backup.stores.postgres.restore import (
+    InPlace,
+    RestorePlan,
+    Restorer,
+    RestoreRequest,
+    RestoreResult,
+    Staging,
+)
 from aivo_backup.stores.postgres.runners import Runners
+from aivo_backup.stores.postgres.staging import RestoreToStaging
 from aivo_backup.stores.postgres.testing import RestoreTest
 
 if TYPE_CHECKING:
@@ -21,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class PostgresStore:
-    """Backs up through the sidecar, tests restores from the repository alone."""
+    """Backs up through the sidecar; tests and restores from the repository alone."""
 
     def __init__(
         self,
@@ -118,10 +128,56 @@ class PostgresStore:
         )
         return test.hold(point, self.info(), scratch)
 
+    def plan_restore(self, request: RestoreRequest, *, now: datetime) -> RestorePlan:
+        """What a restore would do; refuses what it would refuse. Changes nothing.
+
+        Raises:
+            RefusedError: a guard stops it (see :meth:`~.restore.Restorer.prepare`).
+        """
+        return self._restorer().prepare(request, info=self.info(), now=now).plan
+
+    def restore(
+        self, request: RestoreRequest, *, now: datetime, stopwatch: Stopwatch, progress: Progress
+    ) -> RestoreResult:
+        """Plans anew, then restores (see :mod:`.in_place` and :mod:`.staging`).
+
+        Raises:
+            RefusedError: a guard stopped it; nothing was changed.
+            VerificationError, BackupError: it failed; the former state is back.
+        """
+        restorer = self._restorer()
+        with stopwatch.phase("plan"):
+            prepared = restorer.prepare(request, info=self.info(), now=now)
+        match request.destination:
+            case InPlace() as place:
+                work = RestoreInPlace(
+                    restorer=restorer,
+                    place=place,
+                    target=request.target,
+                    prepared=prepared,
+                    stopwatch=stopwatch,
+                    progress=progress,
+                )
+            case Staging() as place:
+                work = RestoreToStaging(
+                    restorer=restorer,
+                    place=place,
+                    target=request.target,
+                    prepared=prepared,
+                    stopwatch=stopwatch,
+                    progress=progress,
+                )
+        return work.run(now=now)
+
     def newest_archived(self) -> ArchivedSegment | None:
         """The newest WAL segment in the repository on the current timeline; None before the first."""
         info = self.info()
         return self.archive.newest(info, self.archive.line(self.runners.repository(), info))
+
+    def _restorer(self) -> Restorer:
+        return Restorer(
+            settings=self.settings, runners=self.runners, inventories=self.inventories, archive=self.archive
+        )
 
     def _complete_inventories(self, sets: tuple[BackupSet, ...], *, but: str, progress: Progress) -> None:
         # A run that was killed between pgBackRest's end and its inventory leaves a set without one. It gets it late:

@@ -3,35 +3,23 @@
 It needs S3 and KMS alone, so it says whether the backups hold when the cluster is gone.
 """
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from aivo_backup.catalog.records import Check, RecoveryPoint
-from aivo_backup.errors import BackupError, VerificationError
+from aivo_backup.errors import VerificationError
 from aivo_backup.policy.environment import PostgresSettings
 from aivo_backup.stores.port import Progress, Stopwatch, TestedRestore
 from aivo_backup.stores.postgres import looking
 from aivo_backup.stores.postgres.archive import Archive
-from aivo_backup.stores.postgres.failures import DATA_CODES, as_error, read_failure
+from aivo_backup.stores.postgres.checked_wal import checked_restore_command
+from aivo_backup.stores.postgres.fetching import fetch, some
 from aivo_backup.stores.postgres.info import BackupSet, StanzaInfo
 from aivo_backup.stores.postgres.inventory import Inventories
-from aivo_backup.stores.postgres.pgbackrest import PgBackRest
+from aivo_backup.stores.postgres.replay import Replay, plan_replay, replayed_check
 from aivo_backup.stores.postgres.runners import Runners
 from aivo_backup.stores.postgres.server import ControlFile, OwnServer, read_control_file
-from aivo_backup.stores.postgres.wal import Line, Segment, parse_lsn
-
-_NAMED_AT_MOST = 5
-
-
-@dataclass(frozen=True, kw_only=True)
-class Replay:
-    """The way that WAL is replayed: along ``line`` to segment ``newest``; ``missing`` names what is not there."""
-
-    line: Line
-    newest: str
-    missing: list[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,10 +48,20 @@ class RestoreTest:
             )
         data = scratch / "data"
         pgbackrest = self.runners.restorer(scratch / "pgbackrest", data=data)
-        replay = self._replay(pgbackrest, info, backup)
+        replay = plan_replay(self.archive, pgbackrest, info, backup)
+        segments = self.archive.segments(backup.archive_id, since=backup.wal_start)
+        wal = checked_restore_command(pgbackrest, segments, pgbackrest.config.parent)
         with self.stopwatch.phase("fetch"):
             self.progress(f"fetching {backup.label}: {backup.size_bytes:,} bytes")
-            fetch(pgbackrest, backup, data, replay.line, inventories=self.inventories)
+            fetch(
+                pgbackrest,
+                backup,
+                data,
+                replay.line,
+                f"--recovery-option=restore_command={wal}",
+                inventories=self.inventories,
+                tablespaces=scratch / "tablespaces",
+            )
         control = read_control_file(Path(self.settings.bin_path), data)
         folder = scratch / "server"
         folder.mkdir(mode=0o700)
@@ -79,28 +77,18 @@ class RestoreTest:
         finally:
             server.stop()
 
-    def _replay(self, pgbackrest: PgBackRest, info: StanzaInfo, backup: BackupSet) -> Replay:
-        line = self.archive.line(pgbackrest, info)
-        if not line.holds(backup.timeline, backup.stop_position):
-            # Taken on a timeline that a later recovery abandoned: it can only be replayed along its own.
-            line = self.archive.line(pgbackrest, info, backup.timeline)
-        newest = self.archive.newest(info, line)
-        if newest is None:
-            raise VerificationError(f"the repository holds no WAL for backup set {backup.label}")
-        return Replay(line=line, newest=newest.name, missing=self.archive.missing(backup, line, newest.name))
-
     def _examine(
         self, point: RecoveryPoint, backup: BackupSet, server: OwnServer, control: ControlFile, replay: Replay
     ) -> TestedRestore:
         with self.stopwatch.phase("replay"):
-            self.progress(f"replaying WAL from {backup.wal_start} to {replay.newest}")
+            self.progress(f"replaying WAL from {backup.wal_start} to {replay.newest.name}")
             server.start(control)
             try:
                 server.wait_until_recovered(timeout_seconds=self._patience(backup))
             except VerificationError as error:
                 if replay.missing:
                     raise VerificationError(
-                        f"WAL segments are missing in the repository: {_some(replay.missing)}"
+                        f"WAL segments are missing in the repository: {some(replay.missing)}"
                     ) from error
                 raise
         with self.stopwatch.phase("checks"):
@@ -109,7 +97,7 @@ class RestoreTest:
                 position, _ = looking.replayed_to(connection)
                 checks = [
                     *_identity(point, backup, control),
-                    _replayed(position, replay, control, self.archive, backup),
+                    replayed_check(position, replay, self.archive, backup, segment_bytes=control.segment_bytes),
                     *looking.sentinels(connection, self.settings.sentinel_queries),
                 ]
             self.progress("checking heaps and indexes")
@@ -140,72 +128,11 @@ class RestoreTest:
             except VerificationError as error:
                 yield Check(name=name, passed=False, detail=str(error))
                 continue
-            detail = _some(wrong) if wrong else f"{len(inventory.objects)} objects are there as they were"
+            detail = some(wrong) if wrong else f"{len(inventory.objects)} objects are there as they were"
             yield Check(name=name, passed=not wrong, detail=detail)
 
     def _patience(self, backup: BackupSet) -> float:
         return 600.0 + 10 * backup.size_bytes / self.settings.restore_bytes_per_second
-
-
-def fetch(
-    pgbackrest: PgBackRest,
-    backup: BackupSet,
-    data: Path,
-    line: Line,
-    *options: str,
-    inventories: Inventories,
-) -> None:
-    """Restores a set's files into ``data``, which is made, and sets up the replay of WAL along ``line``.
-
-    Raises:
-        VerificationError: the repository's data is damaged or gone; the message names the object.
-        UnreachableError, AccessDeniedError, ConfigurationError, BackupError: something else failed.
-    """
-    data.mkdir(mode=0o700, exist_ok=True)
-    done = pgbackrest.try_run(
-        "restore",
-        f"--set={backup.label}",
-        # Not "latest": a timeline that comes into being meanwhile is not the one that was planned.
-        f"--target-timeline={line.timeline}",
-        f"--tablespace-map-all={data.parent / 'tablespaces'}",
-        *options,
-    )
-    if done.exit_code == 0:
-        return
-    failure = read_failure(done.exit_code, f"{done.stdout}\n{done.stderr}")
-    if failure.code not in DATA_CODES or "certificate" in failure.text:
-        raise as_error("pgbackrest restore", failure)
-    named = damaged_objects(pgbackrest, backup, inventories)
-    raise VerificationError(f"backup set {backup.label} cannot be restored: {named or failure.text}")
-
-
-def damaged_objects(pgbackrest: PgBackRest, backup: BackupSet, inventories: Inventories) -> str:
-    """Names what is wrong with a set that does not restore, as objects of the bucket; empty when nothing is found.
-
-    pgBackRest's own words name the file only sometimes, so its ``verify`` reads everything once more, and what is
-    wrong inside a bundle is led back to the bundle.
-    """
-    said = pgbackrest.try_run("verify", "--log-level-console=info", "--log-level-stderr=warn")
-    wrong: list[str] = []
-    for label, path in re.findall(r"(?:invalid checksum|missing file|invalid size) '([^'/]+)/([^']+)'", said.stdout):
-        key = f"backup/{pgbackrest.stanza}/{label}/{path}"
-        bundle = _bundle_of(pgbackrest, label, path)
-        wrong.append(f"{key} is damaged" if not bundle else f"{bundle} is damaged ({path})")
-    stored = inventories.stored()
-    for label in (backup.label, *backup.references):
-        if label in stored:
-            wrong += inventories.differences(inventories.read(stored[label]))
-    return _some(list(dict.fromkeys(wrong)))
-
-
-def _bundle_of(pgbackrest: PgBackRest, label: str, path: str) -> str:
-    file = re.sub(r"\.(?:zst|gz|lz4|bz2)$", "", path)
-    try:
-        manifest = pgbackrest.read_file(f"backup/{pgbackrest.stanza}/{label}/backup.manifest")
-    except BackupError:
-        return ""
-    entry = re.search(rf'^{re.escape(file)}=\{{"bni":(\d+)', manifest, re.MULTILINE)
-    return f"backup/{pgbackrest.stanza}/{label}/bundle/{entry[1]}" if entry else ""
 
 
 def _identity(point: RecoveryPoint, backup: BackupSet, control: ControlFile) -> Iterator[Check]:
@@ -215,28 +142,3 @@ def _identity(point: RecoveryPoint, backup: BackupSet, control: ControlFile) -> 
         passed=control.system_id == expected,
         detail=f"{control.system_id}, recorded {expected}",
     )
-
-
-def _replayed(position: str, replay: Replay, control: ControlFile, archive: Archive, backup: BackupSet) -> Check:
-    name = "wal_replayed"
-    if replay.missing:
-        return Check(name=name, passed=False, detail=f"missing in the repository: {_some(replay.missing)}")
-    size = control.segment_bytes
-    wanted = Segment.parse(replay.newest, size)
-    reached = parse_lsn(position) if position else 0
-    # A position at the very start of a segment is the end of the one before.
-    if max(reached - 1, 0) // size >= wanted.number:
-        return Check(name=name, passed=True, detail=f"up to {position}, segment {replay.newest}")
-    stopped = Segment(replay.line.timeline_of(reached // size, size), reached // size).name(size)
-    keys = [entry.key for entry in archive.segments(backup.archive_id, since=stopped) if entry.name == stopped]
-    return Check(
-        name=name,
-        passed=False,
-        detail=f"stopped at {position} although the repository holds WAL up to {replay.newest}: "
-        f"{keys[0] if keys else stopped} cannot be read",
-    )
-
-
-def _some(names: list[str]) -> str:
-    more = len(names) - _NAMED_AT_MOST
-    return "; ".join(names[:_NAMED_AT_MOST]) + (f" and {more} more" if more > 0 else "")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 DEFAULT_SEGMENT_BYTES = 16 * 1024 * 1024
 
 _SEGMENT = re.compile(r"[0-9A-F]{24}")
-_ARCHIVED = re.compile(r"([0-9A-F]{24})-[0-9a-f]{40}(?:\.\w+)?")
+_ARCHIVED = re.compile(r"([0-9A-F]{24})-([0-9a-f]{40})(?:\.\w+)?")
 _HISTORY = re.compile(r"([0-9A-F]{8})\.history")
 _LSN = re.compile(r"[0-9A-Fa-f]{1,8}/[0-9A-Fa-f]{1,8}")
 
@@ -17,10 +17,10 @@ def is_segment(name: str) -> bool:
     return _SEGMENT.fullmatch(name) is not None
 
 
-def archived_segment(key: str) -> str:
-    """The segment's name in the key of an archived whole segment (``<segment>-<sha1>.zst``); empty for other keys."""
+def archived_segment(key: str) -> tuple[str, str]:
+    """Name and SHA-1 in the key of an archived whole segment (``<segment>-<sha1>.zst``); both empty for other keys."""
     found = _ARCHIVED.fullmatch(key.rpartition("/")[2])
-    return found[1] if found else ""
+    return (found[1], found[2]) if found else ("", "")
 
 
 def history_timeline(key: str) -> int:

@@ -1,0 +1,142 @@
+"""Restores beside production: own directory, own port, archiving nothing."""
+
+import shutil
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from aivo_backup.errors import VerificationError
+from aivo_backup.stores.port import Progress, Stopwatch
+from aivo_backup.stores.postgres.fetching import fetch
+from aivo_backup.stores.postgres.owner import give_to_owner_of
+from aivo_backup.stores.postgres.recovered import Look, look, result
+from aivo_backup.stores.postgres.recovery_conf import TARGET_NOT_REACHED, append_settings, drop_target
+from aivo_backup.stores.postgres.restore import Prepared, Restorer, RestoreResult, Staging, staging_companions
+from aivo_backup.stores.postgres.server import ControlFile, OwnServer, read_control_file, socket_fits
+from aivo_backup.stores.postgres.service import PgCtlService
+from aivo_backup.stores.postgres.targets import Target, TargetKind
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestoreToStaging:
+    """Carries out one prepared restore."""
+
+    restorer: Restorer
+    place: Staging
+    target: Target
+    prepared: Prepared
+    stopwatch: Stopwatch
+    progress: Progress
+
+    def run(self, *, now: datetime) -> RestoreResult:
+        """Restores, recovers on a private socket, and starts the server on its port.
+
+        Raises:
+            VerificationError: the repository's data is damaged, or recovery failed; nothing is left behind.
+            BackupError: something else failed.
+        """
+        data = self.place.data
+        folder, tablespaces = staging_companions(data)
+        service = PgCtlService(bin_path=Path(self.restorer.settings.bin_path), data=data, log=folder / "postgresql.log")
+        try:
+            return self._restore(folder, tablespaces, service, now=now)
+        except BaseException:
+            service.stop()
+            for leftover in (data, folder, tablespaces):
+                shutil.rmtree(leftover, ignore_errors=True)
+            raise
+
+    def _restore(self, folder: Path, tablespaces: Path, service: PgCtlService, *, now: datetime) -> RestoreResult:
+        settings, data = self.restorer.settings, self.place.data
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        pgbackrest = self.restorer.runners.restorer(folder / "pgbackrest", data=data)
+        give_to_owner_of(data.parent, folder)
+        with self.stopwatch.phase("fetch"):
+            self.progress(f"fetching {self.prepared.backup.label} into {data}")
+            fetch(
+                pgbackrest,
+                self.prepared.backup,
+                data,
+                self.prepared.replay.line,
+                *self.target.options(),
+                "--archive-mode=off",
+                inventories=self.restorer.inventories,
+                tablespaces=tablespaces,
+            )
+        control = read_control_file(Path(settings.bin_path), data)
+        with self.stopwatch.phase("replay"):
+            self.progress(f"recovering to {self.target}")
+            server, to_the_end = self._recover(folder, control)
+        try:
+            with self.stopwatch.phase("checks"), server.connect() as connection:
+                seen: Look = look(
+                    connection,
+                    self.prepared,
+                    self.target,
+                    archive=self.restorer.archive,
+                    settings=settings,
+                    segment_bytes=control.segment_bytes,
+                    target_beyond_last_commit=to_the_end,
+                )
+        finally:
+            server.stop()
+        with self.stopwatch.phase("start"):
+            self._adapt(folder)
+            service.start()
+            self.progress(f"staging server on port {self.place.port} and socket folder {folder}")
+        return result(self.prepared, self.target, seen, now=now, data=data, port=self.place.port, set_aside="")
+
+    def _recover(self, folder: Path, control: ControlFile) -> tuple[OwnServer, bool]:
+        server = OwnServer(
+            bin_path=Path(self.restorer.settings.bin_path),
+            data=self.place.data,
+            folder=folder,
+            secrets=self.restorer.runners.access.secrets(),
+            database=self.restorer.settings.database,
+            durable=True,
+        )
+        patience = 600.0 + 10 * self.prepared.backup.size_bytes / self.restorer.settings.restore_bytes_per_second
+        try:
+            server.start(control)
+            try:
+                server.wait_until_recovered(timeout_seconds=patience)
+            except VerificationError as error:
+                if self.target.kind is not TargetKind.TIME or TARGET_NOT_REACHED not in str(error):
+                    raise
+            else:
+                return server, False
+            self.progress("no commit lies between the end of the archived WAL and the target: recovering to that end")
+            server.stop()
+            drop_target(self.place.data)
+            server.start(control)
+            server.wait_until_recovered(timeout_seconds=patience)
+        except BaseException:
+            server.stop()
+            raise
+        return server, True
+
+    def _adapt(self, folder: Path) -> None:
+        data = self.place.data
+        for name, content in (("postgresql.conf", ""), ("pg_hba.conf", "local all all trust\n"), ("pg_ident.conf", "")):
+            # Where a distribution keeps these outside the data directory, the backup has none of them.
+            if not (data / name).exists():
+                (data / name).write_text(content, encoding="utf-8")
+        append_settings(
+            data,
+            {
+                "port": str(self.place.port),
+                "listen_addresses": "localhost",
+                "unix_socket_directories": str(folder) if socket_fits(folder, self.place.port) else "",
+                "archive_mode": "off",
+                "archive_command": "",
+                "restore_command": "",
+                "primary_conninfo": "",
+                "cluster_name": "aivo-staging",
+                "ssl": "off",
+                "hba_file": str(data / "pg_hba.conf"),
+                "ident_file": str(data / "pg_ident.conf"),
+                "logging_collector": "off",
+            },
+        )
+        give_to_owner_of(data.parent, folder)
+        give_to_owner_of(folder, *(data / name for name in ("postgresql.conf", "pg_hba.conf", "pg_ident.conf")))
