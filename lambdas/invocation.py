@@ -35,7 +35,9 @@ class Invocation(Generic[E]):
 
 
 @contextmanager
-def invocation(kind: type[E], event: Mapping[str, object], context: LambdaContext) -> Generator[Invocation[E], None, None]:
+def invocation(
+    kind: type[E], event: Mapping[str, object], context: LambdaContext
+) -> Generator[Invocation[E], None, None]:
     """Opens a call, and logs how it ended, in one line of JSON with the request's id.
 
     Args:
