@@ -10,6 +10,7 @@ from aivo_backup import __version__
 from aivo_backup.errors import AccessDeniedError, BackupError, RefusedError, UnreachableError
 from aivo_backup.policy.codec import parse_time
 from aivo_backup.policy.environment import BackupKind, MinioSettings
+from aivo_backup.policy.names import MINIO_DATA_PREFIX, MINIO_LONG_PREFIX
 from aivo_backup.stores.minio.decisions import (
     Action,
     Decision,
@@ -20,19 +21,18 @@ from aivo_backup.stores.minio.decisions import (
     source_listing,
 )
 from aivo_backup.stores.minio.manifest import (
-    DATA_PREFIX,
-    LONG_PREFIX,
     BucketCount,
     DamagedManifestError,
     Entry,
     Gone,
     ManifestWriter,
+    StoredSummary,
     Summary,
     write_summary,
 )
 from aivo_backup.stores.minio.objects import AbsentError, ChangedError, ObjectStore
 from aivo_backup.stores.minio.ordered import Ready, in_order
-from aivo_backup.stores.minio.points import Points, StoredSummary, point_name
+from aivo_backup.stores.minio.points import Points, point_name
 from aivo_backup.stores.minio.reading import Patience, TruncatedError, read_whole, steady
 from aivo_backup.stores.minio.spool import Spool
 from aivo_backup.stores.minio.transfer import ByteBudget, Copied, Copier
@@ -137,7 +137,7 @@ class BackupRun:
         buckets = sorted(self.settings.buckets or self.source.buckets())
         # An empty bucket is part of the point too.
         tally = _Tally(buckets={bucket: BucketCount(objects=0, size_bytes=0) for bucket in buckets})
-        writer = ManifestWriter(store=self.target, bucket=self.bucket, point=point)
+        writer = ManifestWriter(store=self.target, bucket=self.bucket, point=point, patience=self.patience)
         with Spool[str]() as removed:
             for outcome in in_order(
                 self._steps(self._decisions(points, last, guard, buckets)), threads=self.settings.transfers
@@ -148,7 +148,7 @@ class BackupRun:
             parts = writer.finish()
             self._delete(removed)
         heartbeat = self._heartbeat(tally.heartbeat)
-        write_summary(
+        return write_summary(
             self.target,
             self.bucket,
             Summary(
@@ -166,15 +166,17 @@ class BackupRun:
                 parts=parts,
                 version=__version__,
             ),
+            patience=self.patience,
         )
-        return points.load(point)
 
     def _decisions(
         self, points: Points, last: Summary | None, guard: DeletionGuard, buckets: Iterable[str]
     ) -> Iterator[Decision]:
         decisions = decide(source_listing(self.source, buckets), points.recorded(last) if last else iter(()))
         if self.kind is BackupKind.FULL:
-            abandoned = sum(self.target.abort_uploads(self.bucket, prefix) for prefix in (DATA_PREFIX, LONG_PREFIX))
+            abandoned = sum(
+                self.target.abort_uploads(self.bucket, prefix) for prefix in (MINIO_DATA_PREFIX, MINIO_LONG_PREFIX)
+            )
             if abandoned:
                 self.progress(f"aborted {abandoned} uploads that an earlier run left behind")
             decisions = audited(decisions, self.target, self.bucket)

@@ -12,7 +12,8 @@ from enum import StrEnum
 from itertools import groupby
 
 from aivo_backup.errors import RefusedError
-from aivo_backup.stores.minio.manifest import DATA_PREFIX, Entry, target_key
+from aivo_backup.policy.names import MINIO_DATA_PREFIX
+from aivo_backup.stores.minio.manifest import Entry, target_key
 from aivo_backup.stores.minio.objects import AbsentError, ListedObject, ListedVersion, ObjectStore
 from aivo_backup.stores.minio.ordered import VersionCursor, ordered_objects
 from aivo_backup.stores.minio.points import Recorded
@@ -119,7 +120,7 @@ def audited(decisions: Iterator[Decision], target: ObjectStore, target_bucket: s
     one: S3 expires versions that are not, however many manifests name them. Current objects that nobody knows are
     cleared. The target is listed bucket by bucket, because with the slash after the name buckets order differently.
     """
-    strangers = iter(target.folders(target_bucket, DATA_PREFIX))
+    strangers = iter(target.folders(target_bucket, MINIO_DATA_PREFIX))
     stranger = next(strangers, None)
     for bucket, group in groupby(decisions, key=lambda decision: decision.bucket):
         while stranger is not None and stranger <= bucket:
@@ -135,10 +136,10 @@ def audited(decisions: Iterator[Decision], target: ObjectStore, target_bucket: s
 def _audited_bucket(
     decisions: Iterator[Decision], bucket: str, target: ObjectStore, target_bucket: str
 ) -> Iterator[Decision]:
-    prefix = f"{DATA_PREFIX}{bucket}/"
+    prefix = f"{MINIO_DATA_PREFIX}{bucket}/"
     cursor = VersionCursor(target, target_bucket, prefix)
     for decision in decisions:
-        if not decision.target_key.startswith(DATA_PREFIX):
+        if not decision.target_key.startswith(MINIO_DATA_PREFIX):
             yield _audited_alone(decision, target, target_bucket)
             continue
         for group in cursor.before(decision.target_key):

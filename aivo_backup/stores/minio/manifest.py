@@ -18,12 +18,10 @@ from typing import Any, cast
 from aivo_backup.errors import ConfigurationError, VerificationError
 from aivo_backup.policy.codec import format_time, from_json, parse_time, to_json
 from aivo_backup.policy.environment import BackupKind
-from aivo_backup.stores.minio.objects import AbsentError, Attributes, ObjectStore
-from aivo_backup.stores.minio.reading import Patience, read_whole
+from aivo_backup.policy.names import MINIO_DATA_PREFIX, MINIO_LONG_PREFIX, MINIO_MANIFEST_PREFIX
+from aivo_backup.stores.minio.objects import AbsentError, Attributes, ChangedError, ObjectStore
+from aivo_backup.stores.minio.reading import Patience, read_whole, steady
 
-METADATA_PREFIX = "metadata/minio/"
-DATA_PREFIX = "minio-data/"
-LONG_PREFIX = "minio-long/"
 SUMMARY_NAME = "summary.json"
 _KEY_LIMIT_BYTES = 1024
 _PART_BYTES = 16 * 1024 * 1024
@@ -40,10 +38,10 @@ def target_key(bucket: str, key: str) -> str:
 
     S3 allows keys of 1,024 bytes, so a longer mirrored key is replaced by its digest; the manifest tells the name.
     """
-    mirrored = f"{DATA_PREFIX}{bucket}/{key}"
+    mirrored = f"{MINIO_DATA_PREFIX}{bucket}/{key}"
     if len(mirrored.encode()) <= _KEY_LIMIT_BYTES:
         return mirrored
-    return LONG_PREFIX + hashlib.sha256(f"{bucket}/{key}".encode()).hexdigest()
+    return MINIO_LONG_PREFIX + hashlib.sha256(f"{bucket}/{key}".encode()).hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -210,9 +208,20 @@ class Summary:
         return summary
 
 
+@dataclass(frozen=True, kw_only=True)
+class StoredSummary:
+    """A summary and the very object that holds it; ``sha256`` is of that object's bytes."""
+
+    summary: Summary
+    key: str
+    version_id: str
+    size: int
+    sha256: str
+
+
 def summary_key(point: str) -> str:
     """The key of a point's summary."""
-    return f"{METADATA_PREFIX}{point}/{SUMMARY_NAME}"
+    return f"{MINIO_MANIFEST_PREFIX}{point}/{SUMMARY_NAME}"
 
 
 @dataclass(kw_only=True)
@@ -225,6 +234,7 @@ class ManifestWriter:
     store: ObjectStore
     bucket: str
     point: str
+    patience: Patience
     part_bytes: int = _PART_BYTES
     _parts: list[Part] = field(default_factory=list[Part])
     _lines: list[str] = field(default_factory=list[str])
@@ -256,9 +266,9 @@ class ManifestWriter:
     def _flush(self) -> None:
         # Level 3 and no time stamp: half the time of the default, and equal input gives equal bytes.
         body = gzip.compress(("\n".join(self._lines) + "\n").encode(), compresslevel=3, mtime=0)
-        key = f"{METADATA_PREFIX}{self.point}/manifest-{len(self._parts):05d}.jsonl.gz"
+        key = f"{MINIO_MANIFEST_PREFIX}{self.point}/manifest-{len(self._parts):05d}.jsonl.gz"
         sha256 = hashlib.sha256(body).hexdigest()
-        stored = self.store.put(self.bucket, key, body, _GZIP, sha256=sha256)
+        stored = self.patience.retried(lambda: self.store.put(self.bucket, key, body, _GZIP, sha256=sha256))
         self._parts.append(
             Part(key=key, version_id=stored.version_id, size=len(body), sha256=sha256, lines=len(self._lines))
         )
@@ -266,14 +276,25 @@ class ManifestWriter:
         self._size = 0
 
 
-def write_summary(store: ObjectStore, bucket: str, summary: Summary) -> None:
+def write_summary(store: ObjectStore, bucket: str, summary: Summary, *, patience: Patience) -> StoredSummary:
     """Writes a summary: from here on the point exists.
 
     Raises:
-        ChangedError: a point of this name exists.
+        ChangedError: another point of this name exists.
     """
-    body = summary.encode()
-    store.put(bucket, summary_key(summary.point), body, _JSON, sha256=hashlib.sha256(body).hexdigest(), only_new=True)
+    key, body = summary_key(summary.point), summary.encode()
+    sha256 = hashlib.sha256(body).hexdigest()
+    try:
+        version_id = patience.retried(
+            lambda: store.put(bucket, key, body, _JSON, sha256=sha256, only_new=True)
+        ).version_id
+    except ChangedError:
+        # An answer that was lost makes the second try find what the first one wrote.
+        with steady(store, bucket, key, patience=patience) as reading:
+            if reading.take(reading.info.size) != body:
+                raise
+            version_id = reading.info.version_id
+    return StoredSummary(summary=summary, key=key, version_id=version_id, size=len(body), sha256=sha256)
 
 
 def read_lines(store: ObjectStore, bucket: str, summary: Summary, *, patience: Patience) -> Iterator[Line]:

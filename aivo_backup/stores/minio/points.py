@@ -7,13 +7,14 @@ from datetime import UTC, datetime
 from hashlib import sha256
 
 from aivo_backup.errors import BackupError, UsageError
+from aivo_backup.policy.names import MINIO_MANIFEST_PREFIX
 from aivo_backup.stores.minio.manifest import (
-    METADATA_PREFIX,
     SUMMARY_NAME,
     DamagedManifestError,
     Entry,
     Gone,
     Line,
+    StoredSummary,
     Summary,
     read_lines,
     summary_key,
@@ -28,17 +29,6 @@ _READERS = 8
 def point_name(moment: datetime) -> str:
     """The name of the point of a run that began at ``moment``: ``YYYYMMDD_HHMMSS`` in UTC."""
     return moment.astimezone(UTC).strftime(_POINT_FORMAT)
-
-
-@dataclass(frozen=True, kw_only=True)
-class StoredSummary:
-    """A summary and the very object it was read from."""
-
-    summary: Summary
-    key: str
-    version_id: str
-    size: int
-    sha256: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,8 +58,10 @@ class Points:
 
     def names(self) -> tuple[str, ...]:
         """The names of all points that have a summary, damaged or not, oldest first."""
-        found = self.patience.retried(lambda: [item.key for item in self.store.objects(self.bucket, METADATA_PREFIX)])
-        parts = (key.removeprefix(METADATA_PREFIX).split("/") for key in found)
+        found = self.patience.retried(
+            lambda: [item.key for item in self.store.objects(self.bucket, MINIO_MANIFEST_PREFIX)]
+        )
+        parts = (key.removeprefix(MINIO_MANIFEST_PREFIX).split("/") for key in found)
         return tuple(sorted(part[0] for part in parts if len(part) == 2 and part[1] == SUMMARY_NAME))
 
     def load(self, point: str) -> StoredSummary:

@@ -4,10 +4,10 @@ import base64
 import binascii
 import heapq
 import zlib
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from botocore.exceptions import ClientError
 
@@ -22,12 +22,14 @@ from aivo_backup.stores.minio.objects import (
     ObjectInfo,
     Stored,
 )
+from aivo_backup.stores.minio.reading import Patience
 
 if TYPE_CHECKING:
     from botocore.response import StreamingBody
     from types_boto3_s3.client import S3Client
     from types_boto3_s3.type_defs import CompletedPartTypeDef, ObjectIdentifierTypeDef
 
+T = TypeVar("T")
 _PAGE = 1000
 _MINIMUM_PART_BYTES = 5 * 1024 * 1024
 _CHANGED = {"PreconditionFailed", "ConditionalRequestConflict", "412"}
@@ -61,12 +63,18 @@ class S3ObjectStore:
     Args:
         client: made by the composition root; its pool should hold as many connections as there are transfers.
         encryption_key: ARN of the KMS key for everything written; empty leaves encryption to the bucket.
+        patience: for the pages of a listing, which its consumer could not ask for again.
+        page: keys per page of a listing, at most 1,000.
     """
 
     minimum_part_bytes = _MINIMUM_PART_BYTES
 
-    def __init__(self, client: "S3Client", *, encryption_key: str = "") -> None:
+    def __init__(
+        self, client: "S3Client", *, encryption_key: str = "", patience: Patience | None = None, page: int = _PAGE
+    ) -> None:
         self._client = client
+        self._page = page
+        self._patience = patience or Patience()
         self._encryption: dict[str, Any] = (
             # One data key per bucket for a while instead of one KMS call per object.
             {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": encryption_key, "BucketKeyEnabled": True}
@@ -81,8 +89,7 @@ class S3ObjectStore:
 
     def buckets(self) -> tuple[str, ...]:
         """See the port."""
-        with _errors(f"list the buckets of {self.name}"):
-            answer = self._client.list_buckets()
+        answer = self._asked("list the buckets", self._client.list_buckets)
         return tuple(sorted(bucket.get("Name", "") for bucket in answer.get("Buckets", [])))
 
     def create_bucket(self, bucket: str) -> None:
@@ -103,8 +110,12 @@ class S3ObjectStore:
         """See the port."""
         token: dict[str, Any] = {}
         while True:
-            with _errors(f"list {bucket}/{prefix} at {self.name}"):
-                page = self._client.list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=_PAGE, **token)
+            page = self._asked(
+                f"list {bucket}/{prefix}",
+                lambda token=token: self._client.list_objects_v2(
+                    Bucket=bucket, Prefix=prefix, MaxKeys=self._page, **token
+                ),
+            )
             for item in page.get("Contents", []):
                 yield ListedObject(
                     key=item.get("Key", ""),
@@ -120,8 +131,12 @@ class S3ObjectStore:
         """See the port."""
         markers: dict[str, Any] = {}
         while True:
-            with _errors(f"list the versions of {bucket}/{prefix} at {self.name}"):
-                page = self._client.list_object_versions(Bucket=bucket, Prefix=prefix, MaxKeys=_PAGE, **markers)
+            page = self._asked(
+                f"list the versions of {bucket}/{prefix}",
+                lambda markers=markers: self._client.list_object_versions(
+                    Bucket=bucket, Prefix=prefix, MaxKeys=self._page, **markers
+                ),
+            )
             kept = (
                 ListedVersion(
                     key=item.get("Key", ""),
@@ -157,8 +172,12 @@ class S3ObjectStore:
         names: list[str] = []
         token: dict[str, Any] = {}
         while True:
-            with _errors(f"list {bucket}/{prefix} at {self.name}"):
-                page = self._client.list_objects_v2(Bucket=bucket, Prefix=prefix, Delimiter="/", **token)
+            page = self._asked(
+                f"list {bucket}/{prefix}",
+                lambda token=token: self._client.list_objects_v2(
+                    Bucket=bucket, Prefix=prefix, Delimiter="/", MaxKeys=self._page, **token
+                ),
+            )
             names += [item.get("Prefix", "")[len(prefix) : -1] for item in page.get("CommonPrefixes", [])]
             if not page.get("IsTruncated"):
                 return tuple(sorted(names))
@@ -218,8 +237,10 @@ class S3ObjectStore:
         aborted = 0
         markers: dict[str, Any] = {}
         while True:
-            with _errors(f"list the uploads under way in {bucket}/{prefix} at {self.name}"):
-                page = self._client.list_multipart_uploads(Bucket=bucket, Prefix=prefix, **markers)
+            page = self._asked(
+                f"list the uploads under way in {bucket}/{prefix}",
+                lambda markers=markers: self._client.list_multipart_uploads(Bucket=bucket, Prefix=prefix, **markers),
+            )
             for item in page.get("Uploads", []):
                 _S3Upload(self._client, bucket, item.get("Key", ""), item.get("UploadId", "")).abort()
                 aborted += 1
@@ -240,6 +261,13 @@ class S3ObjectStore:
                 f"delete {bucket}/{failed.get('Key', '')} at {self.name}: {failed.get('Code', 'refused')}",
                 mend="check the role's permission to delete",
             )
+
+    def _asked(self, what: str, ask: Callable[[], T]) -> T:
+        def once() -> T:
+            with _errors(f"{what} at {self.name}"):
+                return ask()
+
+        return self._patience.retried(once)
 
 
 class _S3Reading:

@@ -9,8 +9,9 @@ from aivo_backup.catalog.records import Artefact, RecoveryPoint
 from aivo_backup.errors import ConfigurationError
 from aivo_backup.policy.environment import BackupKind, Component, MinioSettings
 from aivo_backup.stores.minio.backup import BackupRun
+from aivo_backup.stores.minio.manifest import StoredSummary
 from aivo_backup.stores.minio.objects import ObjectStore
-from aivo_backup.stores.minio.points import Points, StoredSummary
+from aivo_backup.stores.minio.points import Points
 from aivo_backup.stores.minio.reading import Patience
 from aivo_backup.stores.minio.restore import PlannedChange, RestorePlan, Restorer, RestoreRequest
 from aivo_backup.stores.minio.verify import RestoreTest, facts_of

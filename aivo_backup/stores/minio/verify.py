@@ -8,6 +8,7 @@ alone: with a share of 0.1 every object is read once in any ten days on which th
 import math
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import groupby
@@ -16,12 +17,13 @@ from aivo_backup.catalog.records import Check, Fact, RecoveryPoint
 from aivo_backup.errors import AccessDeniedError, BackupError, UnreachableError
 from aivo_backup.policy.codec import format_time
 from aivo_backup.policy.environment import MinioSettings
+from aivo_backup.policy.names import MINIO_DATA_PREFIX
 from aivo_backup.stores.minio.backup import HEARTBEAT_KEY, read_heartbeat
-from aivo_backup.stores.minio.manifest import DATA_PREFIX, BucketCount, Entry, Summary
+from aivo_backup.stores.minio.manifest import BucketCount, Entry, StoredSummary, Summary
 from aivo_backup.stores.minio.names import Wrong
 from aivo_backup.stores.minio.objects import AbsentError, ObjectStore
 from aivo_backup.stores.minio.ordered import Ready, VersionCursor, in_order
-from aivo_backup.stores.minio.points import Points, StoredSummary
+from aivo_backup.stores.minio.points import Points
 from aivo_backup.stores.minio.reading import Patience, TruncatedError, digest_of
 from aivo_backup.stores.port import Progress, Stopwatch, TestedRestore
 
@@ -91,8 +93,10 @@ class RestoreTest:
         checks += _object_checks(findings, stored.summary.objects)
         heartbeat = None
         with stopwatch.phase("heartbeat"):
-            if heartbeat_entry is not None and not findings.damaged and not findings.missing:
-                heartbeat = read_heartbeat(self.target, self.bucket, heartbeat_entry, patience=self.patience)
+            if heartbeat_entry is not None:
+                # What is wrong with the object itself was found just before, by name.
+                with suppress(AbsentError, TruncatedError):
+                    heartbeat = read_heartbeat(self.target, self.bucket, heartbeat_entry, patience=self.patience)
         checks.append(_heartbeat_check(heartbeat, stored.summary.heartbeat))
         return TestedRestore(checks=tuple(checks), newest_heartbeat=heartbeat)
 
@@ -123,10 +127,10 @@ class RestoreTest:
 
     def _steps(self, entries: Iterator[Entry], now: datetime) -> Iterator[Ready[_Read] | Callable[[], _Read]]:
         for bucket, group in groupby(entries, key=lambda entry: entry.bucket):
-            cursor = VersionCursor(self.target, self.bucket, f"{DATA_PREFIX}{bucket}/")
+            cursor = VersionCursor(self.target, self.bucket, f"{MINIO_DATA_PREFIX}{bucket}/")
             for entry in group:
                 due = is_due(entry, share=self.settings.verify_share, now=now) or self._is_heartbeat(entry)
-                if not entry.target_key.startswith(DATA_PREFIX):
+                if not entry.target_key.startswith(MINIO_DATA_PREFIX):
                     yield lambda entry=entry, due=due: self._look_alone(entry, due=due)
                     continue
                 versions = cursor.at(entry.target_key)
