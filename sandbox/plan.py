@@ -215,7 +215,12 @@ def write(registration: Registration, folder: Path, name: str) -> tuple[Path, in
 
 
 def _whole(value: object) -> object:
-    """Protocol buffers know only one kind of number: whole ones become int again."""
+    """The values themselves: secrets unwrapped, and whole numbers, which protocol buffers do not know, made int.
+
+    What is unwrapped is what the provider marks, like the settings parameter; the program itself holds no secret.
+    """
+    if rpc.is_rpc_secret(value):
+        return _whole(rpc.unwrap_rpc_secret(value))
     if isinstance(value, dict):
         return {key: _whole(item) for key, item in cast("dict[str, object]", value).items()}
     if isinstance(value, list):

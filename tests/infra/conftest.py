@@ -14,13 +14,16 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("filterwarnings", "ignore::DeprecationWarning:pulumi_aws")
 
 
+PlanOf = Callable[[str], Plan]
+
+
 @cache
 def registered(stack: str) -> Plan:
     return Plan.of(stack, register(stack))
 
 
 @pytest.fixture(scope="session")
-def plan_of() -> Callable[[str], Plan]:
+def plan_of() -> PlanOf:
     return registered
 
 

@@ -1,0 +1,201 @@
+"""What the program registers, for every stack: the runbook's jobs, the pod contract, one settings object."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from aivo_backup.policy import names
+from aivo_backup.policy.environment import BackupKind, Component, Environment
+from aivo_backup.stores.postgres.envelope import ENVELOPE_KEY
+from sandbox.plan import ROOT, main, register, write
+from tests.infra.conftest import PlanOf
+from tests.infra.plans import STACKS, Plan
+
+CRONJOBS = {
+    "postgresql-backup-full": ("0 1 * * 0", ["backup", "postgres", "--type", "full"]),
+    "postgresql-backup-incr": ("0 2 * * *", ["backup", "postgres", "--type", "incr"]),
+    "minio-backup": ("0 3 * * *", ["backup", "minio", "--type", "full"]),
+    "minio-backup-incr": ("*/30 * * * *", ["backup", "minio", "--type", "incr"]),
+    "opensearch-snapshot": ("0 4 * * *", ["backup", "opensearch", "--type", "full"]),
+    "opensearch-snapshot-incr": ("*/30 * * * *", ["backup", "opensearch", "--type", "incr"]),
+}
+
+
+def test_cronjobs_are_the_runbooks(plan: Plan) -> None:
+    found = {job.name: job.inputs["spec"] for job in plan.all(":CronJob")}
+    assert set(found) == set(CRONJOBS)
+    for name, (cron, arguments) in CRONJOBS.items():
+        spec = found[name]
+        (container,) = spec["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+        assert (spec["schedule"], spec["timeZone"], spec["concurrencyPolicy"]) == (cron, "Etc/UTC", "Forbid")
+        assert (container["command"], container["args"]) == (["aivo-backup"], arguments)
+        assert spec["startingDeadlineSeconds"] >= 10
+        assert spec["jobTemplate"]["spec"]["activeDeadlineSeconds"] > 0
+        assert spec["jobTemplate"]["spec"]["backoffLimit"] >= 0
+        assert spec["successfulJobsHistoryLimit"] > 0
+        assert spec["failedJobsHistoryLimit"] > 0
+
+
+def test_pods_find_their_settings_secrets_and_state(plan: Plan) -> None:
+    secrets = {"postgresql": "pgbackrest-client", "minio": "minio-source", "opensearch": "opensearch"}
+    claims = {claim.inputs["metadata"]["name"] for claim in plan.all(":PersistentVolumeClaim")}
+    for job in plan.all(":CronJob"):
+        pod = job.inputs["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+        (container,) = pod["containers"]
+        mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+        volumes = {volume["name"]: volume for volume in pod["volumes"]}
+        variables = {entry["name"]: entry["value"] for entry in container["env"]}
+        secret = secrets[job.name.partition("-")[0]]
+        assert variables["AIVO_BACKUP_SETTINGS"] == "/etc/aivo-backup/settings.json"
+        assert variables["AIVO_BACKUP_SECRETS"] == "/etc/aivo-backup-secrets"
+        assert variables["AIVO_BACKUP_STATE"] == "/var/lib/aivo-backup"
+        assert variables["AIVO_BACKUP_JOB"] == job.name
+        assert volumes[mounts["/etc/aivo-backup"]]["configMap"]["name"] == "aivo-backup-settings"
+        assert volumes[mounts[f"/etc/aivo-backup-secrets/{secret}"]]["secret"]["secretName"] == secret
+        assert volumes[mounts["/var/lib/aivo-backup"]]["persistentVolumeClaim"]["claimName"] in claims
+        assert "emptyDir" in volumes[mounts["/tmp"]]
+
+
+def test_pods_run_under_an_account_with_its_role(plan: Plan) -> None:
+    accounts = {
+        account.inputs["metadata"]["name"]: account.inputs["metadata"]["annotations"]["eks.amazonaws.com/role-arn"]
+        for account in plan.all(":ServiceAccount")
+    }
+    roles = {role.inputs["name"] for role in plan.all("iam/role:Role")}
+    for job in plan.all(":CronJob"):
+        name = job.inputs["spec"]["jobTemplate"]["spec"]["template"]["spec"]["serviceAccountName"]
+        assert accounts[name].rpartition("/")[2] in roles
+        component = {"postgresql": "postgres"}.get(job.name.split("-")[0], job.name.split("-")[0])
+        assert accounts[name].endswith(f"{component}-writer")
+
+
+def test_the_settings_are_the_same_everywhere_and_can_be_read_back(plan: Plan) -> None:
+    (parameter,) = plan.all(":Parameter")
+    (config_map,) = plan.all(":ConfigMap")
+    exported = plan.outputs["settings"]
+    assert parameter.inputs["value"] == config_map.inputs["data"]["settings.json"] == exported
+    environment = Environment.from_json(json.loads(exported), where="settings.json")
+    assert environment.name == plan.stack
+    assert parameter.inputs["name"] == f"/aivo-backup/{plan.stack}/settings"
+    buckets = {bucket.inputs["bucket"] for bucket in plan.all("s3/bucket:Bucket")}
+    assert {environment.bucket(component) for component in Component} | {environment.evidence.bucket} <= buckets
+    assert {row.name for row in environment.backups} == set(CRONJOBS)
+    assert all(environment.key(use).startswith("arn:aws:kms:") for use in (*Component, "compliance"))
+
+
+def test_the_sandbox_has_the_runbooks_names(plan_of: PlanOf) -> None:
+    names_of = {bucket.inputs["bucket"] for bucket in plan_of("local").all("s3/bucket:Bucket")}
+    wanted = {f"aivo-backup-{use}" for use in ("postgres", "minio", "opensearch", "compliance", "logs")}
+    assert wanted <= names_of
+
+
+def test_bucket_names_differ_between_environments(plan_of: PlanOf) -> None:
+    found = [bucket.inputs["bucket"] for stack in STACKS for bucket in plan_of(stack).all("s3/bucket:Bucket")]
+    assert len(found) == len(set(found))
+    assert all(len(name) <= 63 for name in found)
+
+
+def test_schedules_call_functions_that_exist_with_an_event_that_names_the_time(plan: Plan) -> None:
+    arns = set(plan.outputs["functions"].values())
+    found = {schedule.name: schedule.inputs for schedule in plan.all(":Schedule")}
+    assert {name for name, inputs in found.items() if inputs["scheduleExpression"] == "cron(0 6 * * ? *)"} == {
+        f"verify-{component.value}" for component in Component
+    }
+    for inputs in found.values():
+        event = json.loads(inputs["target"]["input"])
+        assert inputs["target"]["arn"] in arns
+        assert event["scheduled_for"] == "<aws.scheduler.scheduled-time>"
+        assert inputs["scheduleExpressionTimezone"] == "UTC"
+        assert inputs["flexibleTimeWindow"]["mode"] == "OFF"
+
+
+def test_functions_know_where_the_settings_are(plan: Plan) -> None:
+    for function in plan.all(":Function"):
+        variables = function.inputs["environment"]["variables"]
+        assert variables["AIVO_BACKUP_SETTINGS"] == f"ssm:/aivo-backup/{plan.stack}/settings"
+        assert variables["POWERTOOLS_SERVICE_NAME"]
+        handler = function.inputs.get("handler") or function.inputs["imageConfig"]["commands"][0]
+        assert (ROOT / Path(*handler.split(".")[:-1])).with_suffix(".py").is_file()
+
+
+def test_only_made_namespaces_are_made_restricted(plan: Plan) -> None:
+    adopted = plan.stack in ("staging", "prod")
+    namespaces = plan.all(":Namespace")
+    assert len(namespaces) == (0 if adopted else 1)
+    for namespace in namespaces:
+        assert namespace.inputs["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+
+
+def test_everything_belongs_to_a_component_of_the_program(plan: Plan) -> None:
+    for resource in plan.resources:
+        own = resource.type.startswith(("aivo:backup:", "pulumi:providers:"))
+        assert "aivo:backup:" in resource.parent or own, resource.name
+
+
+def test_every_resource_that_can_carries_tags_or_labels(plan: Plan) -> None:
+    for resource in plan.resources:
+        if "tags" in resource.inputs:
+            assert resource.inputs["tags"]["Environment"] == plan.stack
+            assert resource.inputs["tags"]["Owner"]
+        if resource.type.startswith("kubernetes:"):
+            labels = resource.inputs["metadata"]["labels"]
+            assert labels["app.kubernetes.io/part-of"] == "aivo-backup"
+            assert labels["app.kubernetes.io/instance"] == plan.stack
+    untagged = {"s3/bucket:Bucket", "kms/key:Key", "iam/role:Role", ":Function", ":LogGroup", ":Topic", ":Queue"}
+    assert all("tags" in resource.inputs for suffix in untagged for resource in plan.all(suffix))
+
+
+def test_where_the_cipher_pass_is_kept_is_what_roles_may_read() -> None:
+    assert ENVELOPE_KEY.startswith(names.CIPHER_PREFIX)
+
+
+def test_schedules_can_be_overridden_and_reach_cron_job_and_settings() -> None:
+    registration = register(
+        "local", overrides={"aivo-backup:schedules": {"minio-backup-incr": {"cron": "*/15 * * * *"}}}
+    )
+    plan = Plan.of("local", registration)
+    assert plan.one(":CronJob", "minio-backup-incr").inputs["spec"]["schedule"] == "*/15 * * * *"
+    environment = Environment.from_json(json.loads(plan.outputs["settings"]), where="settings.json")
+    assert [row.cron for row in environment.backups if row.kind is BackupKind.INCREMENTAL][1] == "*/15 * * * *"
+
+
+def test_the_plan_is_written_and_says_the_same_twice(tmp_path: Path) -> None:
+    texts: list[str] = []
+    for folder in (tmp_path / "a", tmp_path / "b"):
+        file, objects = write(register("prod"), folder, "prod")
+        texts.append(file.read_text())
+        assert objects == len(list((folder / "prod").glob("*.yaml")))
+    assert texts[0] == texts[1]
+    resource = json.loads(texts[0])["resources"][0]
+    assert set(resource) == {"urn", "type", "name", "inputs", "parent", "options"}
+
+
+def test_an_unknown_stack_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["prd"]) == 3
+    written = capsys.readouterr()
+    assert written.err.splitlines() == ["stack 'prd' does not exist: known: dev, local, prod, staging"]
+    assert not written.out
+
+
+def test_registering_prod_is_quick() -> None:
+    register("prod")
+    begun = time.process_time()
+    register("prod")
+    # Processor time: on a busy machine, the clock on the wall tells about the neighbours.
+    assert time.process_time() - begun <= 3.0
+
+
+def test_importing_the_program_stays_lazy() -> None:
+    """pulumi_aws has hundreds of modules; importing the program may load those it uses, and no more."""
+    script = (
+        "import sys, infra.program\n"
+        "names = [name for name in sys.modules if name.startswith('pulumi_aws.') and name.count('.') == 1]\n"
+        "print(sum(type(sys.modules[name]).__name__ != '_LazyModule' for name in names), len(names))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
+    loaded, known = map(int, done.stdout.split())
+    assert loaded < 40 < known, "the whole provider was imported"
