@@ -3,8 +3,7 @@
 from sandbox.pods.identity import role_of
 from sandbox.pods.manifests import Pod, pod_of_cronjob, pod_of_deployment
 from sandbox.pods.run import run_cronjob, start_deployment, start_pod
-from sandbox.pods.sidecar import PROCESS as SIDECAR_PROCESS
-from sandbox.pods.sidecar import sidecar_pod, start_sidecar
+from sandbox.pods.sidecar import SIDECAR_PROCESS, sidecar_pod, start_sidecar
 
 __all__ = [
     "SIDECAR_PROCESS",

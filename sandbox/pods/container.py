@@ -39,6 +39,10 @@ _SYSTEM_PATH = ("/usr/local/bin", "/usr/bin", "/bin")
 _BUBBLEWRAP_FAILED = "bwrap: "
 
 
+class DeadlineError(BackupError):
+    """It ran longer than it may, and was ended."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Mount:
     """A file or folder of this machine at an absolute path inside."""
@@ -123,7 +127,8 @@ def run(
         progress: called with each line of its output as it comes, from two threads, one call at a time.
 
     Raises:
-        BackupError: it took longer than ``timeout_seconds``, or could not be started.
+        DeadlineError: it took longer than ``timeout_seconds``.
+        BackupError: it could not be started.
     """
     argv = [*_bubblewrap(sandbox, container), "--die-with-parent", "--", *container.argv]
     with subprocess.Popen(
@@ -142,7 +147,7 @@ def run(
             exit_code = process.wait(timeout_seconds)
         except subprocess.TimeoutExpired as error:
             process.kill()  # its child dies with it
-            raise BackupError(
+            raise DeadlineError(
                 f"{container.name} did not end within its {timeout_seconds:.0f} s", mend="see its output above"
             ) from error
         except BaseException:

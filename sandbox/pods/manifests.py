@@ -11,7 +11,7 @@ from aivo_backup.errors import ConfigurationError
 from sandbox.pods.container import USER_ID
 from sandbox.provision.kubernetes import manifest_file
 
-_PROVISION = "run `aivo-backup sandbox provision`"
+_PROVISION = "provision the sandbox: `aivo-backup sandbox up`"
 # What has no meaning for one pod on one machine: scheduling, images, limits, probes. The rest must be understood.
 _POD_KEYS = frozenset({
     "containers", "volumes", "securityContext", "serviceAccountName", "terminationGracePeriodSeconds",

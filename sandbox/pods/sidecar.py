@@ -24,7 +24,7 @@ from sandbox.pods.run import start_pod
 from sandbox.processes import Process
 from sandbox.provision.provisioner import STACK
 from sandbox.state import ACCOUNT, Sandbox
-from sandbox.state import SIDECAR as PROCESS
+from sandbox.state import SIDECAR as SIDECAR_PROCESS
 
 # The database's StatefulSet is not ours; these are its namespace and service account in the stack `local`.
 _STORE_NAMESPACE = "aivo"
@@ -86,7 +86,7 @@ def start_sidecar(sandbox: Sandbox) -> Process:
         sandbox,
         sidecar_pod(settings),
         role=role_arn(ACCOUNT, STACK, Role.POSTGRES_ARCHIVER),
-        process_name=PROCESS,
+        process_name=SIDECAR_PROCESS,
         volumes={"data": sandbox.postgres_home / "volume", "sockets": sandbox.postgres_home / "run"},
     )
 
