@@ -67,15 +67,8 @@ class Provisioner:
                 self._progress(entry)
             return realised.id, realised.outputs
 
-        # moto cannot check the signature of every call that is needed here (an ARN in the path is one it miscounts), so
-        # a repeated run lifts the enforcement for its few seconds.
-        enforced = control.iam_enforced()
-        control.enforce_iam(False)
-        try:
-            self._run_program(Realising(make_true, lambda token, _: invoke(aws, token)))
-            enforced = True
-        finally:
-            control.enforce_iam(enforced)
+        self._run_program(Realising(make_true, lambda token, _: invoke(aws, token)))
+        control.enforce_iam(True)
         # All AWS state dies with the API's process: this is how a later command knows that it has to provision again.
         sandbox.remember(provisioned={"at": format_time(now), "instance": instance})
         return Summary(at=now, entries=tuple(entries))

@@ -11,6 +11,8 @@ What moto (5.2) does, and what follows:
 - A condition it cannot evaluate holds, so a conditional Deny always denies, in bucket policies too. Those are dropped;
   conditions of an Allow stay, and are wider than AWS by themselves.
 - A Deny with NotResource is read as an Allow. It is dropped.
+- A request that deletes several objects is judged by the bucket's ARN instead of by each object's: a statement that
+  allows s3:DeleteObject gets the bucket beside its keys.
 - CloudWatch is judged under ``monitoring:``, the name that its requests are signed with.
 - A role's trust knows principals by their exact ARN and fails on a service alone. The administrator plays AWS's
   services in the sandbox, so a trusted service brings the administrator's ARN with it; a trusted account is ``*``.
@@ -79,6 +81,7 @@ def _allowed(statement: Statement) -> list[Statement]:
     actions = _listed(statement.get("Action"))
     by_arn = [action for action in actions if action.partition(":")[0].lower() in _JUDGED_BY_ARN]
     others = [action for action in actions if action not in by_arn]
+    statement = _with_buckets(statement, by_arn, resources)
     if not others:
         return [statement]
     widened = {**statement, "Action": others, "Resource": "*"}
@@ -87,6 +90,13 @@ def _allowed(statement: Statement) -> list[Statement]:
     if "Sid" in statement:
         widened["Sid"] = f"{statement['Sid']}Widened"  # a Sid names one statement
     return [{**statement, "Action": by_arn}, widened]
+
+
+def _with_buckets(statement: Statement, actions: list[str], resources: list[str]) -> Statement:
+    if "s3:DeleteObject" not in actions:
+        return statement
+    buckets = sorted({resource.partition("/")[0] for resource in resources} - set(resources))
+    return {**statement, "Resource": [*resources, *buckets]}
 
 
 def _with_second_names(statement: Statement) -> Statement:
