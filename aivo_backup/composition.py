@@ -287,7 +287,7 @@ def _file(file: str, variable: str) -> str:
 def _parameter(aws: boto3.Session, name: str) -> str:
     with translated(f"SSM parameter {name}"):
         try:
-            return aws.client("ssm").get_parameter(Name=name)["Parameter"].get("Value", "")
+            return aws.client("ssm").get_parameter(Name=name, WithDecryption=True)["Parameter"].get("Value", "")
         except aws.client("ssm").exceptions.ParameterNotFound as error:
             raise ConfigurationError(
                 f"there is no SSM parameter {name}", mend="check --environment, or run `pulumi up` for that stack"

@@ -7,6 +7,7 @@ from aivo_backup.cli.output import component_argument, progress
 from aivo_backup.composition import App
 from aivo_backup.observability import heartbeat
 from aivo_backup.policy.environment import Component
+from aivo_backup.stores.port import Progress
 from aivo_backup.stores.postgres.setup import make_envelope, make_stanza
 
 _SIDECAR_SECONDS = 60.0
@@ -32,21 +33,45 @@ def init(context: Context, component: Component | None, envelope_only: bool, sid
     app = context.app
     for each in [component] if component else list(Component):
         click.echo(f"{each}:", err=True)
-        match each:
-            case Component.POSTGRES:
-                _postgres(app, envelope_only=envelope_only, sidecar_timeout=sidecar_timeout)
-            case Component.MINIO:
-                heartbeat.prepare_minio(app.minio_source, app.environment.minio)
-                progress(f"heartbeat bucket {app.environment.minio.heartbeat_bucket}: there")
-            case Component.OPENSEARCH:
-                changed = app.opensearch.register()
-                repository = app.environment.opensearch.repository
-                progress(f"snapshot repository {repository}: {'registered' if changed else 'there'}")
-                heartbeat.prepare_opensearch(app.opensearch_cluster, app.environment.opensearch)
-                progress(f"heartbeat index {app.environment.opensearch.heartbeat_index}: there")
+        if each is Component.POSTGRES and envelope_only:
+            prepare_envelope(app, progress=progress)
+        else:
+            prepare(app, each, sidecar_timeout=sidecar_timeout, progress=progress)
 
 
-def _postgres(app: App, *, envelope_only: bool, sidecar_timeout: float) -> None:
+def prepare(app: App, component: Component, *, sidecar_timeout: float, progress: Progress) -> None:
+    """Prepares one component.
+
+    Args:
+        sidecar_timeout: seconds to wait for PostgreSQL's sidecar.
+
+    Raises:
+        UnreachableError, AccessDeniedError, ConfigurationError: as the store answers.
+    """
+    settings = app.environment
+    match component:
+        case Component.POSTGRES:
+            prepare_envelope(app, progress=progress)
+            heartbeat.prepare_postgres(app.postgres_login)
+            progress("heartbeat table: there")
+            make_stanza(app.postgres.runners, sidecar_timeout_seconds=sidecar_timeout, progress=progress)
+        case Component.MINIO:
+            heartbeat.prepare_minio(app.minio_source, settings.minio)
+            progress(f"heartbeat bucket {settings.minio.heartbeat_bucket}: there")
+        case Component.OPENSEARCH:
+            changed = app.opensearch.register()
+            progress(f"snapshot repository {settings.opensearch.repository}: {'registered' if changed else 'there'}")
+            heartbeat.prepare_opensearch(app.opensearch_cluster, settings.opensearch)
+            progress(f"heartbeat index {settings.opensearch.heartbeat_index}: there")
+
+
+def prepare_envelope(app: App, *, progress: Progress) -> None:
+    """Makes the cipher envelope of the pgBackRest repository, without which the sidecar does not start.
+
+    Raises:
+        RefusedError: the repository holds data and its envelope is gone.
+        UnreachableError, AccessDeniedError: as S3 and KMS answer.
+    """
     make_envelope(
         app.s3,
         bucket=app.environment.bucket(Component.POSTGRES),
@@ -54,8 +79,3 @@ def _postgres(app: App, *, envelope_only: bool, sidecar_timeout: float) -> None:
         now=app.clock(),
         progress=progress,
     )
-    if envelope_only:
-        return
-    heartbeat.prepare_postgres(app.postgres_login)
-    progress("heartbeat table: there")
-    make_stanza(app.postgres.runners, sidecar_timeout_seconds=sidecar_timeout, progress=progress)

@@ -16,7 +16,7 @@ from aivo_backup.jobs.report import make_report
     type=click.Choice([period.value for period in Period]),
     default=Period.DAILY.value,
     show_default=True,
-    help="The period that ends now.",
+    help="daily: the 24 hours up to now; the others: the last whole month, quarter or year.",
 )
 @click.option(
     "--output",

@@ -1,19 +1,30 @@
 """Reconciles the catalog with what a store really holds: records unknown points, names missing ones."""
 
-from datetime import UTC, datetime
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
 from aivo_backup.catalog.catalog import Catalog
 from aivo_backup.catalog.records import RecoveryPoint, Registration
+from aivo_backup.policy.environment import BackupKind
 from aivo_backup.stores.port import Clock, HeldPoint, Store
 
 
-def register(store: Store, *, scheduled_for: datetime, catalog: Catalog, clock: Clock) -> Registration:
+def register(
+    store: Store,
+    *,
+    scheduled_for: datetime,
+    catalog: Catalog,
+    clock: Clock,
+    kept_for: Callable[[BackupKind], timedelta],
+) -> Registration:
     """Compares, records what the catalog lacks, and files the outcome.
 
     It is idempotent by ``scheduled_for``: a retry of the same schedule finds the first one's record.
 
-    A point counts as missing when the catalog holds it, the store does not, and it is not older than the oldest point
-    that the store still has (what is older was expired on purpose).
+    A point counts as missing when the catalog holds it, the store does not, and its retention is not over yet.
+
+    Args:
+        kept_for: how long points of a kind are kept at the least.
 
     Raises:
         UnreachableError: the store or the catalog does not answer.
@@ -35,18 +46,22 @@ def register(store: Store, *, scheduled_for: datetime, catalog: Catalog, clock: 
         finished=clock(),
         found=tuple(point.point for point in held),
         recorded=tuple(point.point for point in unknown),
-        missing=_missing(recorded, held),
+        missing=_missing(recorded, held, clock(), kept_for),
     )
     catalog.append(registration)
     return registration
 
 
-def _missing(recorded: list[RecoveryPoint], held: tuple[HeldPoint, ...]) -> tuple[str, ...]:
+def _missing(
+    recorded: list[RecoveryPoint],
+    held: tuple[HeldPoint, ...],
+    now: datetime,
+    kept_for: Callable[[BackupKind], timedelta],
+) -> tuple[str, ...]:
     there = {point.point for point in held}
-    if not held:
-        return tuple(point.id for point in recorded)
-    oldest = min(point.recoverable_at for point in held)
-    return tuple(point.id for point in recorded if point.id not in there and point.recoverable_at >= oldest)
+    return tuple(
+        point.id for point in recorded if point.id not in there and now - point.recoverable_at < kept_for(point.kind)
+    )
 
 
 def _as_record(store: Store, held: HeldPoint) -> RecoveryPoint:

@@ -3,6 +3,10 @@
 Bucket lifecycles, locks and the jobs that expire and prune read the same numbers.
 """
 
+from datetime import timedelta
+
+from aivo_backup.policy.environment import BackupKind, Component, Environment
+
 OPERATIONAL_DAYS = 30
 # Seven, three and five years, leap days rounded up: a record is kept for at least the years that are promised.
 COMPLIANCE_DAYS = 2557
@@ -18,3 +22,16 @@ OPENSEARCH_DAYS = 30
 STANDARD_IA_AFTER_DAYS = 30
 # Longer than the longest run, so that no upload in progress is taken for an abandoned one.
 ABORT_MULTIPART_AFTER_DAYS = 7
+
+
+def kept_for(environment: Environment, component: Component, kind: BackupKind) -> timedelta:
+    """How long a recovery point is kept at the least. One that is gone earlier was lost, not expired.
+
+    PostgreSQL's chains go by the recovery window; of the other two, the increments between daily points go earlier.
+    """
+    if component is Component.POSTGRES:
+        return timedelta(days=environment.postgres.recovery_window_days)
+    settings = environment.minio if component is Component.MINIO else environment.opensearch
+    if kind is BackupKind.INCREMENTAL:
+        return timedelta(hours=settings.increment_retention_hours)
+    return timedelta(days=settings.retention_days)

@@ -11,6 +11,7 @@ from aivo_backup.errors import VerificationError
 from aivo_backup.jobs.register import register
 from aivo_backup.policy.codec import to_json
 from aivo_backup.policy.environment import Component
+from aivo_backup.policy.retention import kept_for
 from lambdas.invocation import invocation
 
 
@@ -33,7 +34,11 @@ def handler(event: Mapping[str, object], context: LambdaContext) -> dict[str, An
     with invocation(RegisterRequest, event, context) as call:
         app, component = call.app, call.request.component
         record = register(
-            app.store(component), scheduled_for=call.request.scheduled_for, catalog=app.catalog, clock=app.clock
+            app.store(component),
+            scheduled_for=call.request.scheduled_for,
+            catalog=app.catalog,
+            clock=app.clock,
+            kept_for=lambda kind: kept_for(app.environment, component, kind),
         )
         if record.missing:
             raise VerificationError(

@@ -10,7 +10,7 @@ import pytest
 
 from aivo_backup.catalog.catalog import Catalog
 from aivo_backup.catalog.lease import Lease
-from aivo_backup.catalog.records import Check, RecoveryPoint, Restore, RunStatus
+from aivo_backup.catalog.records import Check, RecoveryPoint, Registration, Restore, RunStatus
 from aivo_backup.errors import BackupError, UnreachableError, VerificationError
 from aivo_backup.jobs.backup import BackupResult, run_backup
 from aivo_backup.jobs.register import register
@@ -217,25 +217,33 @@ def held(name: str, moment: datetime) -> HeldPoint:
     return HeldPoint(point=name, kind=BackupKind.FULL, started=moment, recoverable_at=moment, size_bytes=1)
 
 
+def reconcile(store: ToldStore, catalog: Catalog, moment: datetime) -> Registration:
+    return register(
+        store,
+        scheduled_for=moment,
+        catalog=catalog,
+        clock=store.clock,
+        kept_for=lambda kind: timedelta(days=14) if kind is BackupKind.FULL else timedelta(hours=48),
+    )
+
+
 def test_registration_records_the_unknown_names_the_missing_and_is_idempotent(
     store: ToldStore, catalog: Catalog, lease: Lease, clock: SetClock
 ) -> None:
     known = point_of(store, catalog, lease)
     store.held = (held("20261122-000000F", clock.now - timedelta(hours=1)),)
-    first = register(store, scheduled_for=clock(), catalog=catalog, clock=clock)
+    first = reconcile(store, catalog, clock())
     assert (first.recorded, first.missing) == (("20261122-000000F",), (known.id,))
     assert {point.id for point in catalog.points()} == {known.id, "20261122-000000F"}
     store.held = ()
-    assert register(store, scheduled_for=first.scheduled_for, catalog=catalog, clock=clock) == first
+    assert reconcile(store, catalog, first.scheduled_for) == first
 
 
-def test_registration_does_not_miss_what_was_expired_on_purpose(
+def test_a_point_whose_retention_is_over_is_not_missed(
     store: ToldStore, catalog: Catalog, lease: Lease, clock: SetClock
 ) -> None:
-    old = point_of(store, catalog, lease)
-    clock.forward(3600)
-    store.held = (held("20261122-020000F", clock()),)
-    assert register(store, scheduled_for=clock(), catalog=catalog, clock=clock).missing == ()
-    store.held = (held("20261122-000000F", old.recoverable_at - timedelta(hours=1)), *store.held)
-    clock.forward(60)
-    assert register(store, scheduled_for=clock(), catalog=catalog, clock=clock).missing == (old.id,)
+    lost = point_of(store, catalog, lease)
+    clock.now = lost.recoverable_at + timedelta(days=14, seconds=-1)
+    assert reconcile(store, catalog, clock()).missing == (lost.id,)
+    clock.forward(1)
+    assert reconcile(store, catalog, clock()).missing == ()

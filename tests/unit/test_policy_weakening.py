@@ -134,3 +134,8 @@ def test_what_was_written_is_not_touched() -> None:
     before = copy.deepcopy(written)
     weakened_permissions(written)
     assert written == before
+
+
+def test_a_delete_of_several_objects_is_judged_by_the_bucket() -> None:
+    written = policy(allow("s3:DeleteObject", [OBJECTS]))
+    assert weakened_permissions(written) == policy(allow("s3:DeleteObject", [OBJECTS, "arn:aws:s3:::bucket"]))
