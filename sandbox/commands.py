@@ -20,20 +20,26 @@ def sandbox() -> None:
 
 
 @sandbox.command()
-def up() -> None:
-    """Start the servers that do not run, and wait until all of them work."""
+@click.option("--servers-only", is_flag=True, help="Start the servers, and provision nothing into them.")
+def up(servers_only: bool) -> None:
+    """Start what does not run, provision the stack `local`, and make the stores ready for backups.
+
+    Safe to repeat, also after a crash. The AWS API keeps its state in memory: when its process has died, this says
+    so, provisions again, and backups start anew.
+    """
     lock = Lock()
 
-    def show(row: ServerState) -> None:
+    def show(line: str) -> None:
         with lock:
-            click.echo(_line(row))
+            click.echo(line)
 
-    risen = servers.up(Sandbox(), report=show)
-    if risen.aws_state_lost:
-        click.echo(
-            "The AWS API started empty: its state (keys, buckets, backups) died with its process. "
-            "Provision again; backups start anew."
-        )
+    if servers_only:
+        servers.up(Sandbox(), report=lambda row: show(_line(row)))
+        return
+    # The Pulumi SDK takes seconds to import, and only this command needs it.
+    from sandbox import lifecycle
+
+    lifecycle.bring_up(Sandbox(), progress=show)
 
 
 @sandbox.command()
