@@ -7,7 +7,9 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
+import uuid
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import boto3
 import psycopg
+import pytest
 
 from aivo_backup.catalog.records import RecoveryPoint
 from aivo_backup.policy.environment import BackupKind, Component, PostgresSettings
@@ -25,7 +28,7 @@ from aivo_backup.stores.port import Stopwatch, TakenBackup, TestedRestore, silen
 from aivo_backup.stores.postgres.access import Credentials, RepositoryAccess
 from aivo_backup.stores.postgres.archive import Login, connect
 from aivo_backup.stores.postgres.envelope import RegionKey, open_pass
-from aivo_backup.stores.postgres.restore import InPlace, RestoreRequest, RestoreResult, Staging
+from aivo_backup.stores.postgres.restore import InPlace, RestorePlan, RestoreRequest, RestoreResult, Staging
 from aivo_backup.stores.postgres.runners import Runners
 from aivo_backup.stores.postgres.service import PgCtlService
 from aivo_backup.stores.postgres.setup import make_envelope, make_stanza
@@ -35,6 +38,7 @@ from aivo_backup.stores.postgres.targets import Target
 from aivo_backup.stores.process import as_owner, run
 from sandbox.aws_api.control import AwsControl
 from sandbox.certificates import Authority, Identity
+from sandbox.state import Sandbox
 
 if TYPE_CHECKING:
     from types_boto3_kms.client import KMSClient
@@ -47,6 +51,32 @@ def free_port() -> int:
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", 0))
         return int(holder.getsockname()[1])
+
+
+def new_lab(sandbox: Sandbox) -> "Generator[Lab]":
+    """A database with a stanza, for the tests of one module."""
+    # In memory where there is such a folder: PostgreSQL and pgBackRest flush every file they write.
+    memory = Path("/dev/shm")
+    home = Path(tempfile.mkdtemp(prefix="pglab-", dir=memory if memory.is_dir() else None))
+    # pgBackRest tries again after 15 s what failed; damage on purpose need not be waited for.
+    patch = pytest.MonkeyPatch()
+    patch.setenv("PGBACKREST_JOB_RETRY", "0")
+    lab = Lab(
+        home=home,
+        aws=sandbox.aws(),
+        aws_url=sandbox.aws_url,
+        ca_file=sandbox.ca_file,
+        control=sandbox.aws_control,
+        bucket=f"pg-{uuid.uuid4().hex}",
+    )
+    try:
+        lab.build()
+        lab.init()
+        yield lab
+    finally:
+        lab.close()
+        shutil.rmtree(home, ignore_errors=True)
+        patch.undo()
 
 
 @dataclass(kw_only=True)
@@ -216,9 +246,24 @@ class Lab:
     def notes(self) -> set[str]:
         return {str(row[0]) for row in self.sql("SELECT text FROM notes")}
 
-    def in_place(self, *, stop: bool) -> InPlace:
+    def in_place(self, *, stop: bool, data: Path | None = None) -> InPlace:
         login = Login(host="localhost", port=self.settings.port, database="postgres", user="postgres", password="")
-        return InPlace(data=self.data, service=self.service, stop=stop, connect=lambda: connect(login))
+        place = data or self.data
+        service = PgCtlService(bin_path=Path(BIN), data=place, log=self.log)
+        return InPlace(data=place, service=service, stop=stop, connect=lambda: connect(login))
+
+    def plan(self, target: Target, destination: InPlace | Staging) -> RestorePlan:
+        request = RestoreRequest(target=target, destination=destination)
+        return self.store().plan_restore(request, now=datetime.now(UTC))
+
+    def remove_staging(self, place: Staging) -> None:
+        folder = place.data.with_name(f"{place.data.name}.server")
+        PgCtlService(bin_path=Path(BIN), data=place.data, log=folder / "postgresql.log").stop()
+        self.remove(place.data.parent)
+
+    def remove(self, folder: Path) -> None:
+        assert folder.is_relative_to(self.home)
+        shutil.rmtree(folder)
 
     def restore(self, target: Target, destination: InPlace | Staging) -> tuple[RestoreResult, Stopwatch]:
         stopwatch = Stopwatch()
@@ -294,16 +339,19 @@ class Lab:
         frozen = found.get_frozen_credentials()
         return Credentials(key=frozen.access_key or "", secret=frozen.secret_key or "", token=frozen.token or "")
 
-    def _make_cluster(self) -> None:
-        self.data.parent.mkdir(parents=True)
-        (self.home / "run").mkdir(mode=0o700)
+    def initdb(self, data: Path) -> None:
+        data.parent.mkdir(parents=True)
         done = run(
             [
-                *as_owner(self.home), f"{BIN}/initdb", "-D", str(self.data), "--username=postgres",
+                *as_owner(self.home), f"{BIN}/initdb", "-D", str(data), "--username=postgres",
                 "--auth=trust", "--data-checksums", "--encoding=UTF8", "--locale=C.UTF-8",
             ]
         )  # fmt: skip
         assert done.exit_code == 0, done.tail()
+
+    def _make_cluster(self) -> None:
+        (self.home / "run").mkdir(mode=0o700)
+        self.initdb(self.data)
         values = {
             "listen_addresses": "127.0.0.1",
             "port": str(self.settings.port),

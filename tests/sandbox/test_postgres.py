@@ -2,7 +2,6 @@
 
 import shutil
 import tempfile
-import uuid
 from collections.abc import Generator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -15,34 +14,13 @@ from aivo_backup.errors import VerificationError
 from aivo_backup.policy.environment import BackupKind
 from aivo_backup.stores.port import TestedRestore
 from sandbox.state import Sandbox
-from tests.sandbox.postgres_lab import Lab
+from tests.sandbox.postgres_lab import Lab, new_lab
 
 
 @pytest.fixture(scope="module")
 def lab(sandbox: Sandbox) -> Generator[Lab]:
     """A database with a stanza, of this module's own."""
-    # pgBackRest tries again after 15 s what failed; damage on purpose need not be waited for.
-    patch = pytest.MonkeyPatch()
-    patch.setenv("PGBACKREST_JOB_RETRY", "0")
-    # In memory where there is such a folder: PostgreSQL and pgBackRest flush every file they write.
-    memory = Path("/dev/shm")
-    home = Path(tempfile.mkdtemp(prefix="pglab-", dir=memory if memory.is_dir() else None))
-    built = Lab(
-        home=home,
-        aws=sandbox.aws(),
-        aws_url=sandbox.aws_url,
-        ca_file=sandbox.ca_file,
-        control=sandbox.aws_control,
-        bucket=f"pg-{uuid.uuid4().hex}",
-    )
-    try:
-        built.build()
-        built.init()
-        yield built
-    finally:
-        built.close()
-        shutil.rmtree(home, ignore_errors=True)
-        patch.undo()
+    yield from new_lab(sandbox)
 
 
 @pytest.fixture

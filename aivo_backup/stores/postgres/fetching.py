@@ -10,7 +10,6 @@ from aivo_backup.stores.postgres.info import BackupSet
 from aivo_backup.stores.postgres.inventory import Inventories
 from aivo_backup.stores.postgres.owner import give_to_owner_of
 from aivo_backup.stores.postgres.pgbackrest import PgBackRest
-from aivo_backup.stores.postgres.wal import Line
 
 _NAMED_AT_MOST = 5
 
@@ -19,15 +18,14 @@ def fetch(
     pgbackrest: PgBackRest,
     backup: BackupSet,
     data: Path,
-    line: Line,
     *options: str,
     inventories: Inventories,
     tablespaces: Path,
 ) -> None:
-    """Restores a set's files into ``data``, which is made, and sets up the replay of WAL along ``line``.
+    """Restores a set's files into ``data``, which is made, and sets up the replay of WAL.
 
     Args:
-        options: more options of ``pgbackrest restore``.
+        options: more options of ``pgbackrest restore``: where recovery stops, for example.
         tablespaces: folder that takes the tablespaces, if the database has any.
 
     Raises:
@@ -39,8 +37,6 @@ def fetch(
     done = pgbackrest.try_run(
         "restore",
         f"--set={backup.label}",
-        # Not "latest": a timeline that comes into being meanwhile is not the one that was planned.
-        f"--target-timeline={line.timeline}",
         f"--tablespace-map-all={tablespaces}",
         *options,
     )

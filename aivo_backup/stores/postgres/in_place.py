@@ -112,8 +112,7 @@ class RestoreInPlace:
             pgbackrest,
             self.prepared.backup,
             fresh,
-            self.prepared.replay.line,
-            *self.target.options(),
+            *self.target.options(self.prepared.replay.line),
             # Through the sidecar: the database's own container has no secret, also after this restart.
             f"--recovery-option=restore_command={restore_command(settings)}",
             inventories=self.restorer.inventories,

@@ -5,16 +5,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from aivo_backup.errors import VerificationError
+from aivo_backup.errors import BackupError, VerificationError
 from aivo_backup.stores.port import Progress, Stopwatch
 from aivo_backup.stores.postgres.fetching import fetch
 from aivo_backup.stores.postgres.owner import give_to_owner_of
 from aivo_backup.stores.postgres.recovered import Look, look, result
 from aivo_backup.stores.postgres.recovery_conf import TARGET_NOT_REACHED, append_settings, drop_target
 from aivo_backup.stores.postgres.restore import Prepared, Restorer, RestoreResult, Staging, staging_companions
-from aivo_backup.stores.postgres.server import ControlFile, OwnServer, read_control_file, socket_fits
+from aivo_backup.stores.postgres.server import ControlFile, OwnServer, read_control_file, socket_fits, wait_for
 from aivo_backup.stores.postgres.service import PgCtlService
 from aivo_backup.stores.postgres.targets import Target, TargetKind
+from aivo_backup.stores.process import run
+
+_START_SECONDS = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,8 +60,7 @@ class RestoreToStaging:
                 pgbackrest,
                 self.prepared.backup,
                 data,
-                self.prepared.replay.line,
-                *self.target.options(),
+                *self.target.options(self.prepared.replay.line),
                 "--archive-mode=off",
                 inventories=self.restorer.inventories,
                 tablespaces=tablespaces,
@@ -83,6 +85,7 @@ class RestoreToStaging:
         with self.stopwatch.phase("start"):
             self._adapt(folder)
             service.start()
+            self._wait_until_ready(service)
             self.progress(f"staging server on port {self.place.port} and socket folder {folder}")
         return result(self.prepared, self.target, seen, now=now, data=data, port=self.place.port, set_aside="")
 
@@ -114,6 +117,17 @@ class RestoreToStaging:
             server.stop()
             raise
         return server, True
+
+    def _wait_until_ready(self, service: PgCtlService) -> None:
+        program = str(Path(self.restorer.settings.bin_path) / "pg_isready")
+        argv = [program, "--host=localhost", f"--port={self.place.port}", "--quiet"]
+        wait_for(
+            lambda: run(argv).exit_code == 0,
+            timeout_seconds=_START_SECONDS,
+            failure=BackupError(
+                f"the staging server on port {self.place.port} does not start", mend=f"see {service.log}"
+            ),
+        )
 
     def _adapt(self, folder: Path) -> None:
         data = self.place.data

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 from aivo_backup.errors import RefusedError, UsageError
@@ -78,19 +78,25 @@ class Target:
             case _:
                 return f"{self.kind.value} {self.value}"
 
-    def options(self) -> tuple[str, ...]:
-        """The options of ``pgbackrest restore``."""
+    def options(self, line: Line) -> tuple[str, ...]:
+        """The options of ``pgbackrest restore`` for a recovery along ``line``.
+
+        The timeline is always named: PostgreSQL's "latest" could be one that comes into being after the plan.
+        """
+        on_line = f"--target-timeline={line.timeline}"
         match self.kind:
             case TargetKind.LATEST:
-                return ("--type=default",)
+                return ("--type=default", on_line)
             case TargetKind.SET:
-                return ("--type=immediate", "--target-action=promote")
+                # pgBackRest refuses its own option here, although PostgreSQL needs it.
+                on_line = f"--recovery-option=recovery_target_timeline={line.timeline}"
+                return ("--type=immediate", "--target-action=promote", on_line)
             case TargetKind.TIME:
                 moment = self.time.astimezone(UTC) if self.time else datetime.fromtimestamp(0, UTC)
                 value = moment.strftime("%Y-%m-%d %H:%M:%S.%f+00")
-                return ("--type=time", f"--target={value}", "--target-action=promote")
+                return ("--type=time", f"--target={value}", "--target-action=promote", on_line)
             case _:
-                return (f"--type={self.kind.value}", f"--target={self.value}", "--target-action=promote")
+                return (f"--type={self.kind.value}", f"--target={self.value}", "--target-action=promote", on_line)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +106,7 @@ class Window:
     Attributes:
         sets: the usable sets, oldest first, at least one.
         newest: the last WAL segment. A commit can be brought back when its segment is in the repository, so the
-            window ends when S3 took that segment.
+            window ends when S3 took that segment, of which S3 tells the whole second only.
     """
 
     line: Line
@@ -115,7 +121,7 @@ class Window:
     @property
     def latest(self) -> datetime:
         """The newest moment, UTC."""
-        return max(self.newest.stored, self.sets[-1].usable_from)
+        return max(self.newest.stored + timedelta(seconds=1), self.sets[-1].usable_from)
 
     def __str__(self) -> str:
         return f"{format_time(self.earliest)} to {format_time(self.latest)}"

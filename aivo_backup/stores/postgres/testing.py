@@ -20,6 +20,7 @@ from aivo_backup.stores.postgres.inventory import Inventories
 from aivo_backup.stores.postgres.replay import Replay, plan_replay, replayed_check
 from aivo_backup.stores.postgres.runners import Runners
 from aivo_backup.stores.postgres.server import ControlFile, OwnServer, read_control_file
+from aivo_backup.stores.postgres.targets import Target
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +58,7 @@ class RestoreTest:
                 pgbackrest,
                 backup,
                 data,
-                replay.line,
+                *Target().options(replay.line),
                 f"--recovery-option=restore_command={wal}",
                 inventories=self.inventories,
                 tablespaces=scratch / "tablespaces",
