@@ -276,21 +276,25 @@ def _function_statements(settings: Settings, function: Function) -> list[Stateme
             )
         )
     if settings.functions.subnets:
-        statements.append(
+        statements += [
+            Statement(
+                sid="LookUpInterfaces",
+                actions=("ec2:DescribeNetworkInterfaces", "ec2:DescribeSubnets"),
+                resources=("*",),
+                wildcard_reason="EC2's describing actions know no resources",
+            ),
             Statement(
                 sid="JoinVpc",
                 actions=(
                     "ec2:AssignPrivateIpAddresses",
                     "ec2:CreateNetworkInterface",
                     "ec2:DeleteNetworkInterface",
-                    "ec2:DescribeNetworkInterfaces",
-                    "ec2:DescribeSubnets",
                     "ec2:UnassignPrivateIpAddresses",
                 ),
-                resources=("*",),
-                wildcard_reason="Lambda makes and looks up interfaces whose ids nobody knows beforehand",
-            )
-        )
+                # Lambda makes interfaces whose ids nobody knows beforehand, in the subnets and groups it was given.
+                resources=(f"arn:aws:ec2:{region}:{account}:*/*",),
+            ),
+        ]
     return statements
 
 
