@@ -16,13 +16,21 @@ _LARGEST_BYTES = 512 * 1024
 
 @dataclass(frozen=True, kw_only=True)
 class RealFile:
-    """A regular file. ``name`` is its path below ``/``, which is a fine object key: no name is another's parent."""
+    """A regular file, by its absolute path. Text and no ``Path``, for there are tens of thousands to look through."""
 
-    path: Path
-    name: str
+    path: str
     size_bytes: int
     mode: int
     modified_seconds: int
+
+    @property
+    def name(self) -> str:
+        """The path below ``/``: a fine object key, since no file's name is another one's folder."""
+        return self.path.removeprefix("/")
+
+    def content(self) -> bytes:
+        """All of it."""
+        return Path(self.path).read_bytes()
 
 
 def choose_files(wanted: int, *, largest_total_bytes: int, roots: Sequence[Path] = ROOTS) -> list[RealFile]:
@@ -36,10 +44,10 @@ def choose_files(wanted: int, *, largest_total_bytes: int, roots: Sequence[Path]
     """
     found: dict[str, RealFile] = {}
     for root in roots:
-        found.update((file.name, file) for file in _files_below(root) if file.size_bytes <= _LARGEST_BYTES)
+        found.update((file.path, file) for file in _files_below(root) if file.size_bytes <= _LARGEST_BYTES)
         chosen = _spread(found.values(), wanted, largest_total_bytes)
         if len(chosen) == wanted:
-            return sorted(chosen, key=lambda file: file.name)
+            return sorted(chosen, key=lambda file: file.path)
     raise ConfigurationError(
         f"{len(found)} files below {', '.join(map(str, roots))} do not give {wanted} of at most "
         f"{largest_total_bytes // 10**6} MB together",
@@ -50,7 +58,7 @@ def choose_files(wanted: int, *, largest_total_bytes: int, roots: Sequence[Path]
 def _spread(files: Iterable[RealFile], wanted: int, largest_total_bytes: int) -> list[RealFile]:
     chosen: list[RealFile] = []
     total = 0
-    for file in sorted(files, key=lambda file: hashlib.sha256(file.name.encode()).digest()):
+    for file in sorted(files, key=lambda file: hashlib.sha256(file.path.encode()).digest()):
         if len(chosen) == wanted:
             break
         if total + file.size_bytes <= largest_total_bytes:
@@ -63,18 +71,15 @@ def _files_below(root: Path) -> Iterator[RealFile]:
     for folder, folders, names in os.walk(root):
         folders.sort()
         for name in sorted(names):
-            path = Path(folder, name)
+            path = f"{folder}/{name}"
             try:
-                key = path.relative_to("/").as_posix()
-                key.encode("ascii")
-                about = path.lstat()
-            except (OSError, UnicodeEncodeError):
-                continue  # vanished meanwhile, or a name that is not text
-            # Only what everybody may read is read.
-            if stat.S_ISREG(about.st_mode) and about.st_mode & stat.S_IROTH:
+                about = os.lstat(path)
+            except OSError:
+                continue  # vanished meanwhile
+            # A regular file that everybody may read, with a name that is plain text.
+            if stat.S_ISREG(about.st_mode) and about.st_mode & stat.S_IROTH and path.isascii():
                 yield RealFile(
                     path=path,
-                    name=key,
                     size_bytes=about.st_size,
                     mode=stat.S_IMODE(about.st_mode),
                     modified_seconds=int(about.st_mtime),
@@ -111,7 +116,7 @@ class Concatenated(io.RawIOBase):
         while True:
             read = 0
             for file in files:
-                content = file.path.read_bytes()
+                content = file.content()
                 read += len(content)
                 if content:
                     yield content

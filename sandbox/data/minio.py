@@ -6,7 +6,6 @@ import mimetypes
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -81,12 +80,12 @@ class _Object:
     bucket: str
     key: str
     body: bytes = b""
-    file: Path | None = None
+    file: RealFile | None = None
     content_type: str = "application/octet-stream"
     metadata: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def content(self) -> bytes:
-        return self.file.read_bytes() if self.file else self.body
+        return self.file.content() if self.file else self.body
 
 
 def load_minio(
@@ -108,7 +107,6 @@ def load_minio(
     """
     chosen = choose_files(files, largest_total_bytes=_FILES_BYTES)
     objects = [*_from_files(chosen, prefix), *_special(prefix)]
-    # The large object is made of the same files in other order, so that it needs no more of the machine.
     with translated("loading MinIO's data"):
         for bucket in (f"{prefix}{DOCUMENTS}", f"{prefix}{LIBRARY}"):
             _make_bucket(client, bucket)
@@ -153,13 +151,13 @@ def _from_files(files: Sequence[RealFile], prefix: str) -> Iterable[_Object]:
         yield _Object(
             bucket=f"{prefix}{LIBRARY if number % 3 == 0 else DOCUMENTS}",
             key=file.name,
-            file=file.path,
+            file=file,
             content_type=guessed if guessed and not encoding else "application/octet-stream",
             metadata={
                 "mode": f"{file.mode:o}",
                 "modified": str(file.modified_seconds),
                 # A header holds ASCII only.
-                "origin": quote(file.path.as_posix()),
+                "origin": quote(file.path),
             },
         )
 
@@ -202,7 +200,7 @@ def _make_equal(client: "S3Client", bucket: str, wanted: Mapping[str, _Object], 
         try:
             content = item.content()
         except OSError as error:
-            raise ConfigurationError(f"{item.file} cannot be read ({error})", mend="run it again") from error
+            raise ConfigurationError(f"{item.key} cannot be read ({error})", mend="run it again") from error
         if held.get(item.key) == hashlib.md5(content, usedforsecurity=False).hexdigest():
             return
         client.put_object(

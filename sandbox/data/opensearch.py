@@ -16,9 +16,8 @@ from aivo_backup.stores.opensearch.client import translated
 PACKAGES = "packages"
 MAINTAINERS = "maintainers"
 ALIAS = "software"
-_LEAST_PACKAGES = 50_000
-# Reading more of the list than this would only make the demonstration slower.
-_MOST_PACKAGES = 56_000
+# More would only make the demonstration slower.
+_PACKAGES = 50_000
 _MADE_BY_RESTORES = ("aside-*", "restored-*")
 
 Document = Mapping[str, object]
@@ -38,10 +37,8 @@ _PACKAGES_BODY: Mapping[str, Any] = {
             "homepage": {"type": "keyword", "ignore_above": 512},
             "description": {"type": "text"},
             "tags": _KEYWORD,
-            "depends": _KEYWORD,
             "download_bytes": {"type": "long"},
             "installed_bytes": {"type": "long"},
-            "sha256": {"type": "keyword", "index": False},
         },
     },
 }
@@ -72,12 +69,13 @@ class OpenSearchData:
         return sum(self.documents.values())
 
 
-def load_opensearch(client: OpenSearch, *, prefix: str = "") -> OpenSearchData:
+def load_opensearch(client: OpenSearch, *, packages: int = _PACKAGES, prefix: str = "") -> OpenSearchData:
     """Makes both indices and the alias ``software`` (on the packages) anew.
 
     What restores have left beside them (``aside-…``, ``restored-…``) goes too.
 
     Args:
+        packages: how many of them, by name; with their maintainers more than 50,000 documents by default.
         prefix: before the names of indices and alias, for tests.
 
     Raises:
@@ -85,16 +83,16 @@ def load_opensearch(client: OpenSearch, *, prefix: str = "") -> OpenSearchData:
         UnreachableError: OpenSearch does not answer.
         BackupError: it refuses documents.
     """
-    packages = read_packages()
-    maintainers = _maintainers(packages)
+    described = read_packages(packages)
+    maintainers = _maintainers(described)
     with translated("loading OpenSearch's data"):
         _reset(client, prefix)
         client.indices.create(index=f"{prefix}{PACKAGES}", body=_PACKAGES_BODY)
         client.indices.create(index=f"{prefix}{MAINTAINERS}", body=_MAINTAINERS_BODY)
         client.indices.put_alias(index=f"{prefix}{PACKAGES}", name=f"{prefix}{ALIAS}")
-        _index(client, f"{prefix}{PACKAGES}", "name", packages)
+        _index(client, f"{prefix}{PACKAGES}", "name", described)
         _index(client, f"{prefix}{MAINTAINERS}", "address", maintainers)
-    return OpenSearchData(documents={f"{prefix}{PACKAGES}": len(packages), f"{prefix}{MAINTAINERS}": len(maintainers)})
+    return OpenSearchData(documents={f"{prefix}{PACKAGES}": len(described), f"{prefix}{MAINTAINERS}": len(maintainers)})
 
 
 def change_opensearch(client: OpenSearch, *, documents: int = 500, prefix: str = "") -> int:
@@ -103,14 +101,16 @@ def change_opensearch(client: OpenSearch, *, documents: int = 500, prefix: str =
     Raises:
         UnreachableError, BackupError: as :func:`load_opensearch`.
     """
-    changed = [{**package, "priority": "required"} for package in read_packages()[:documents]]
+    index = f"{prefix}{PACKAGES}"
     with translated("changing OpenSearch's data"):
-        _index(client, f"{prefix}{PACKAGES}", "name", changed)
+        found = client.search(index=index, body={"size": documents, "sort": ["name"], "query": {"match_all": {}}})
+        changed = [{**hit["_source"], "priority": "required"} for hit in found["hits"]["hits"]]
+        _index(client, index, "name", changed)
     return len(changed)
 
 
-def read_packages() -> list[Document]:
-    """Debian's packages as APT knows them, sorted by name.
+def read_packages(number: int = _PACKAGES) -> list[Document]:
+    """The first packages of Debian as APT knows them, sorted by name.
 
     Raises:
         ConfigurationError: APT's lists are empty or too short.
@@ -125,11 +125,11 @@ def read_packages() -> list[Document]:
         if "Package" in fields and "Description" in fields:
             # One name may come in several versions: the first is the one that would be installed.
             found.setdefault(fields["Package"], _package(fields))
-    if len(found) < _LEAST_PACKAGES:
+    if len(found) < number:
         raise ConfigurationError(
-            f"APT's lists hold {len(found)} packages, {_LEAST_PACKAGES} are needed", mend="run: apt-get update"
+            f"APT's lists hold {len(found)} packages, {number} are needed", mend="run: apt-get update"
         )
-    return [found[name] for name in sorted(found)][:_MOST_PACKAGES]
+    return [found[name] for name in sorted(found)][:number]
 
 
 def _fields(stanza: str) -> dict[str, str]:
@@ -145,11 +145,6 @@ def _fields(stanza: str) -> dict[str, str]:
 
 
 def _package(fields: Mapping[str, str]) -> Document:
-    def listed(name: str) -> list[str]:
-        return [
-            item.strip().split(" ")[0] for item in fields.get(name, "").replace("\n", " ").split(",") if item.strip()
-        ]
-
     return {
         "name": fields["Package"],
         "version": fields.get("Version", ""),
@@ -159,11 +154,9 @@ def _package(fields: Mapping[str, str]) -> Document:
         "maintainer": fields.get("Maintainer", ""),
         "homepage": fields.get("Homepage", ""),
         "description": fields["Description"],
-        "tags": listed("Tag"),
-        "depends": listed("Depends"),
+        "tags": [tag.strip() for tag in fields.get("Tag", "").split(",") if tag.strip()],
         "download_bytes": int(fields.get("Size", "0")),
         "installed_bytes": int(fields.get("Installed-Size", "0")) * 1024,
-        "sha256": fields.get("SHA256", ""),
     }
 
 

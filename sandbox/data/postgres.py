@@ -83,22 +83,19 @@ def load_postgres(dsn: str, *, postgres_bin: Path, scale: int = 20, iso_codes: P
         BackupError: it refuses.
     """
     references = [(reference, _entries(iso_codes / f"iso_{reference.file}.json")) for reference in _REFERENCES]
+    login = _login(dsn)
+    _connect(dsn).close()
     argv = [str(postgres_bin / "pgbench"), "--initialize", "--quiet", f"--scale={scale}"]
-    done = run(argv, environment=_login(dsn), timeout_seconds=600)
+    done = run(argv, environment=login, timeout_seconds=600)
     if done.exit_code != 0:
         raise BackupError(f"pgbench cannot make its tables: {done.tail()}", mend="see PostgreSQL's log")
     rows = {f"public.pgbench_{table}": count * scale for table, count in _PGBENCH_ROWS.items()}
     try:
-        with psycopg.connect(dsn, autocommit=False) as connection:
+        with _connect(dsn) as connection:
             connection.execute("DROP SCHEMA IF EXISTS reference CASCADE")
             connection.execute("CREATE SCHEMA reference")
             for reference, entries in references:
                 rows[f"reference.{reference.table}"] = _load(connection, reference, entries)
-        # Full page images of a fresh table would dwarf the changes that the demonstration wants to show.
-        with psycopg.connect(dsn, autocommit=True) as connection:
-            connection.execute("CHECKPOINT")
-    except psycopg.OperationalError as error:
-        raise UnreachableError(f"PostgreSQL does not answer: {error}", mend="run `aivo-backup sandbox up`") from error
     except psycopg.Error as error:
         raise BackupError(f"PostgreSQL refuses the reference tables: {error}", mend="see PostgreSQL's log") from error
     return PostgresData(rows=rows)
@@ -146,6 +143,13 @@ def _login(dsn: str) -> dict[str, str]:
     except psycopg.Error as error:
         raise ConfigurationError(f"the connection string is malformed: {error}", mend="write host=… port=…") from error
     return {_VARIABLES[key]: str(value) for key, value in parts.items() if key in _VARIABLES and value is not None}
+
+
+def _connect(dsn: str) -> psycopg.Connection[tuple[Any, ...]]:
+    try:
+        return psycopg.connect(dsn, connect_timeout=10)
+    except psycopg.OperationalError as error:
+        raise UnreachableError(f"PostgreSQL does not answer: {error}", mend="run `aivo-backup sandbox up`") from error
 
 
 def _entries(file: Path) -> list[Mapping[str, Any]]:

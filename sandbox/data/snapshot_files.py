@@ -30,7 +30,7 @@ def data_files(location: Path, snapshot_uuid: str) -> list[Path]:
 
 
 def flip_byte(path: Path) -> int:
-    """Inverts the lowest bit of the byte in the middle of a file, in place; answers its offset. Doing it again heals."""
+    """Inverts the lowest bit of the byte in the middle of a file, and answers its offset. Twice heals."""
     offset = path.stat().st_size // 2
     with path.open("r+b") as file:
         file.seek(offset)
