@@ -41,7 +41,7 @@ lock:
 	  --generate-hashes --no-header -o requirements.txt
 
 plan: setup
-	@$(VENV)/python -m infra.plan $(or $(STACK),prod)
+	@$(VENV)/python -m sandbox.plan $(or $(STACK),prod)
 
 clean:
 	@if [ -x $(VENV)/python ]; then $(VENV)/python -m sandbox.commands reset; fi
