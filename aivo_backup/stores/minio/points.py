@@ -24,6 +24,8 @@ from aivo_backup.stores.minio.reading import Patience, SteadyReading, steady
 
 _POINT_FORMAT = "%Y%m%d_%H%M%S"
 _READERS = 8
+# A store that does not even answer with a summary is told to a person at once.
+_FIRST_CONTACT = Patience(seconds=0.0)
 
 
 def point_name(moment: datetime) -> str:
@@ -58,10 +60,8 @@ class Points:
 
     def names(self) -> tuple[str, ...]:
         """The names of all points that have a summary, damaged or not, oldest first."""
-        found = self.patience.retried(
-            lambda: [item.key for item in self.store.objects(self.bucket, MINIO_MANIFEST_PREFIX)]
-        )
-        parts = (key.removeprefix(MINIO_MANIFEST_PREFIX).split("/") for key in found)
+        found = self.store.objects(self.bucket, MINIO_MANIFEST_PREFIX)
+        parts = (item.key.removeprefix(MINIO_MANIFEST_PREFIX).split("/") for item in found)
         return tuple(sorted(part[0] for part in parts if len(part) == 2 and part[1] == SUMMARY_NAME))
 
     def load(self, point: str) -> StoredSummary:
@@ -73,7 +73,7 @@ class Points:
         """
         key = summary_key(point)
         try:
-            with steady(self.store, self.bucket, key, patience=self.patience) as reading:
+            with steady(self.store, self.bucket, key, patience=_FIRST_CONTACT) as reading:
                 return _read_summary(reading, key, f"{self.bucket}/{key}")
         except AbsentError as error:
             raise UsageError(

@@ -63,7 +63,7 @@ class S3ObjectStore:
     Args:
         client: made by the composition root; its pool should hold as many connections as there are transfers.
         encryption_key: ARN of the KMS key for everything written; empty leaves encryption to the bucket.
-        patience: for the pages of a listing, which its consumer could not ask for again.
+        patience: for the pages of a listing, which its consumer could not ask for again; not for the first one.
         page: keys per page of a listing, at most 1,000.
     """
 
@@ -74,6 +74,7 @@ class S3ObjectStore:
     ) -> None:
         self._client = client
         self._page = page
+        self._has_answered = False
         self._patience = patience or Patience()
         self._encryption: dict[str, Any] = (
             # One data key per bucket for a while instead of one KMS call per object.
@@ -267,7 +268,10 @@ class S3ObjectStore:
             with _errors(f"{what} at {self.name}"):
                 return ask()
 
-        return self._patience.retried(once)
+        # A store that has never answered is a wrong endpoint sooner than an outage, and a person waits for the word.
+        answer = self._patience.retried(once) if self._has_answered else once()
+        self._has_answered = True
+        return answer
 
 
 class _S3Reading:

@@ -55,6 +55,8 @@ def read(store: ObjectStore, key: str, *, version_id: str = "", if_match: str = 
 class ObjectStoreContract:
     """Subclasses give a fixture ``store`` with an empty, versioned bucket ``contract``; its pages should be small."""
 
+    uploads_prefix = "left/"
+
     def test_odd_keys_come_back_from_the_listing_in_the_order_of_their_bytes(self, store: ObjectStore) -> None:
         for key in ODD_KEYS:
             put(store, key, key.encode())
@@ -171,8 +173,8 @@ class ObjectStoreContract:
         upload.abort()
         upload.abort()
         store.begin_upload(BUCKET, "left/behind", Attributes()).put_part(b"x")
-        assert store.abort_uploads(BUCKET, "left/") == 1
-        assert store.abort_uploads(BUCKET, "left/") == 0
+        assert store.abort_uploads(BUCKET, self.uploads_prefix) == 1
+        assert store.abort_uploads(BUCKET, self.uploads_prefix) == 0
         assert list(store.objects(BUCKET)) == []
 
     def test_buckets_and_folders_are_named(self, store: ObjectStore) -> None:

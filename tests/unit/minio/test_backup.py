@@ -11,7 +11,7 @@ import pytest
 
 from aivo_backup.errors import AccessDeniedError, BackupError, RefusedError, UnreachableError
 from aivo_backup.stores.minio.manifest import target_key
-from aivo_backup.stores.minio.objects import Attributes, ListedObject, Stored
+from aivo_backup.stores.minio.objects import Attributes, ChangedError, ListedObject, ListedVersion, Stored
 from aivo_backup.stores.minio.ordered import DisorderedListingError
 from aivo_backup.stores.minio.transfer import ByteBudget
 from tests.unit.minio.memory import MemoryStore, no_fault
@@ -311,7 +311,7 @@ def test_an_outage_of_a_minute_is_survived(world: World) -> None:
 
     world.source.hook = world.target.hook = outage
     taken = world.backup()
-    assert failures[0] >= 10
+    assert failures[0] > 3
     assert failed(world.restore_test(taken)) == {}
 
 
@@ -406,6 +406,53 @@ class Measuring(MemoryStore):
             with self.lock:
                 self.held_bytes -= len(body)
         return super().put(bucket, key, body, attributes, sha256=sha256, only_new=only_new)
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_a_summary_whose_answer_was_lost_is_recognised_and_anothers_is_not(world: World, *, ours: bool) -> None:
+    """The client's own second try meets what the first one wrote; so does a second run of the same second."""
+    done = [False]
+
+    def write_first(operation: str, bucket: str, key: str) -> None:
+        if operation == "put" and key.endswith("summary.json") and not done[0]:
+            done[0] = True
+            body = target.last_body if ours else b"{}"
+            world.target.add(bucket, key, body)
+
+    class Remembering(MemoryStore):
+        last_body = b""
+
+        def put(
+            self, bucket: str, key: str, body: bytes, attributes: Attributes, *, sha256: str, only_new: bool = False
+        ) -> Stored:
+            self.last_body = body
+            return super().put(bucket, key, body, attributes, sha256=sha256, only_new=only_new)
+
+    target = Remembering(name="target")
+    world = World(source=world.source, target=target)
+    target.hook = write_first
+    if ours:
+        assert failed(world.restore_test(world.backup())) == {}
+        return
+    with pytest.raises(ChangedError):
+        world.backup()
+    assert world.store.held_points() == ()
+
+
+class Restless(MemoryStore):
+    """Lists versions in an order of its own."""
+
+    def versions(self, bucket: str, prefix: str = "") -> Iterator[ListedVersion]:
+        return iter(sorted(super().versions(bucket, prefix), key=lambda version: version.key, reverse=True))
+
+
+def test_a_listing_of_versions_out_of_order_is_an_error() -> None:
+    world = World(target=Restless(name="target"))
+    for key in "ab":
+        world.put(key, b"x")
+    world.backup()
+    with pytest.raises(DisorderedListingError, match="listing of aivo-backup-minio at target"):
+        world.backup()
 
 
 def test_bytes_in_flight_stay_within_their_bound() -> None:

@@ -190,6 +190,20 @@ def test_a_share_reads_each_object_once_in_so_many_days(world: World) -> None:
     assert all(30 < read < 80 for read in per_day), per_day
 
 
+def test_a_test_that_read_nothing_proves_nothing(world: World) -> None:
+    world.source.remove(HEARTBEAT_BUCKET, "heartbeat.json")
+    for key in world.source.contents("docs"):
+        world.source.remove("docs", key)
+    world.put("only", b"one")
+    taken = world.backup()
+    world.settings = replace(SETTINGS, verify_share=0.01)
+    outcomes = {True: 0, False: 0}
+    for _ in range(100):
+        outcomes["content" in failed(world.restore_test(taken))] += 1
+        world.now += timedelta(days=1)
+    assert outcomes == {True: 99, False: 1}
+
+
 def test_the_source_is_not_needed(world: World) -> None:
     taken = world.backup()
     world.source.held.clear()
