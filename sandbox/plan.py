@@ -120,7 +120,8 @@ def _options(request: Any) -> dict[str, Any]:
     for name in _OPTIONS:
         value = getattr(request, name)
         if value:
-            options[name] = value if isinstance(value, bool | str) else [str(entry) for entry in value]
+            # A set on its way here: its order says nothing and differs from run to run.
+            options[name] = value if isinstance(value, bool | str) else sorted(str(entry) for entry in value)
     return options
 
 
@@ -173,6 +174,8 @@ def _end_tasks(loop: asyncio.AbstractEventLoop) -> None:
     for task in tasks:
         task.cancel()
     loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+    # Pulumi keeps them for the whole process, and would wait for them in the next run.
+    runtime_settings.SETTINGS.outputs.clear()
 
 
 def _program() -> None:
@@ -210,8 +213,15 @@ def write(registration: Registration, folder: Path, name: str) -> tuple[Path, in
     objects = [resource for resource in resources if resource.type.startswith(_KUBERNETES)]
     for resource in objects:
         kind, label = resource.inputs["kind"], resource.inputs["metadata"]["name"]
-        (manifests / f"{kind.lower()}-{label}.yaml").write_text(yaml.safe_dump(dict(resource.inputs), sort_keys=False))
+        (manifests / f"{kind.lower()}-{label}.yaml").write_text(_manifest(resource.inputs))
     return file, len(objects)
+
+
+def _manifest(body: Mapping[str, Any]) -> str:
+    """YAML with what a reader looks for first on top, and the rest in an order that is the same at every run."""
+    first = ("apiVersion", "kind", "metadata")
+    parts = [{key: body[key]} for key in (*first, *sorted(set(body) - set(first))) if key in body]
+    return "".join(yaml.safe_dump(part, sort_keys=True, allow_unicode=True) for part in parts)
 
 
 def _whole(value: object) -> object:

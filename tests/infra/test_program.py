@@ -170,7 +170,7 @@ def test_the_plan_is_written_and_says_the_same_twice(tmp_path: Path) -> None:
         texts.append(file.read_text())
         assert objects == len(list((folder / "prod").glob("*.yaml")))
     assert texts[0] == texts[1]
-    resource = json.loads(texts[0])["resources"][0]
+    resource = json.loads((tmp_path / "a" / "prod.json").read_text())["resources"][0]
     assert set(resource) == {"urn", "type", "name", "inputs", "parent", "options"}
 
 
