@@ -174,8 +174,6 @@ def _end_tasks(loop: asyncio.AbstractEventLoop) -> None:
     for task in tasks:
         task.cancel()
     loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
-    # Pulumi keeps them for the whole process, and would wait for them in the next run.
-    runtime_settings.SETTINGS.outputs.clear()
 
 
 def _program() -> None:

@@ -167,7 +167,8 @@ def test_the_plan_is_written_and_says_the_same_twice(tmp_path: Path) -> None:
     texts: list[str] = []
     for folder in (tmp_path / "a", tmp_path / "b"):
         file, objects = write(register("prod"), folder, "prod")
-        texts.append(file.read_text())
+        manifests = sorted((folder / "prod").iterdir())
+        texts.append("\n".join(path.read_text() for path in (file, *manifests)))
         assert objects == len(list((folder / "prod").glob("*.yaml")))
     assert texts[0] == texts[1]
     resource = json.loads((tmp_path / "a" / "prod.json").read_text())["resources"][0]
