@@ -134,7 +134,7 @@ class Lab:
             authority.issue(Identity(certificate=folder / "tls.crt", key=folder / "tls.key"), name=common, hosts=hosts)
             shutil.copy(authority.certificate, folder / "ca.crt")
         write_host_configuration(self.settings, certificates=self.home / "host")
-        self._make_cluster()
+        self.make_cluster()
         self.service.start()
         self.wait_ready()
 
@@ -191,13 +191,20 @@ class Lab:
             settings=self.settings, access=self.access, certificates=self.home / "client", state=self.home / "state"
         )
 
-    def store(self, settings: PostgresSettings | None = None, certificates: str = "client") -> PostgresStore:
+    def store(
+        self,
+        settings: PostgresSettings | None = None,
+        *,
+        certificates: str = "client",
+        access: RepositoryAccess | None = None,
+        s3: "S3Client | None" = None,
+    ) -> PostgresStore:
         return PostgresStore(
             settings=settings or self.settings,
-            access=self.access,
+            access=access or self.access,
             certificates=self.home / certificates,
             state=self.home / "state",
-            s3=self.s3,
+            s3=s3 or self.s3,
         )
 
     def backup(self, kind: BackupKind) -> tuple[RecoveryPoint, TakenBackup]:
@@ -340,7 +347,7 @@ class Lab:
         return Credentials(key=frozen.access_key or "", secret=frozen.secret_key or "", token=frozen.token or "")
 
     def initdb(self, data: Path) -> None:
-        data.parent.mkdir(parents=True)
+        data.parent.mkdir(parents=True, exist_ok=True)
         done = run(
             [
                 *as_owner(self.home), f"{BIN}/initdb", "-D", str(data), "--username=postgres",
@@ -349,8 +356,8 @@ class Lab:
         )  # fmt: skip
         assert done.exit_code == 0, done.tail()
 
-    def _make_cluster(self) -> None:
-        (self.home / "run").mkdir(mode=0o700)
+    def make_cluster(self) -> None:
+        (self.home / "run").mkdir(mode=0o700, exist_ok=True)
         self.initdb(self.data)
         values = {
             "listen_addresses": "127.0.0.1",

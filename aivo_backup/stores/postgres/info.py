@@ -89,7 +89,8 @@ def parse_info(text: str) -> StanzaInfo:
         BackupError: it is not what pgBackRest is known to print.
     """
     try:
-        (stanza,) = json.loads(text)
+        # Not strict: what a wrong cipher pass makes of a file ends up in the message, control characters and all.
+        (stanza,) = json.loads(text, strict=False)
         return _stanza(stanza)
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise BackupError(
@@ -109,7 +110,8 @@ def _stanza(stanza: dict[str, Any]) -> StanzaInfo:
 
     return StanzaInfo(
         code=int(stanza["status"]["code"]),
-        message=str(stanza["status"]["message"]),
+        # The stanza's own message is only "other" where the repository's tells what is wrong.
+        message=str(stanza["repo"][0]["status"]["message"] if stanza["repo"] else stanza["status"]["message"]),
         system_id=str(databases[newest]["system-id"]) if newest else "",
         archive_id=archive_id(newest),
         newest_segment=max(segments, default=""),

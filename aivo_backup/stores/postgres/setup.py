@@ -1,21 +1,16 @@
 """What ``aivo-backup init postgres`` does: cipher envelope, stanza, and a check that archiving works."""
 
-import socket
 from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from aivo_backup.errors import UnreachableError
-from aivo_backup.policy.environment import PostgresSettings
 from aivo_backup.stores.port import Progress
 from aivo_backup.stores.postgres.envelope import RegionKey, seal_new_pass
+from aivo_backup.stores.postgres.reach import wait_for_sidecar
 from aivo_backup.stores.postgres.runners import Runners
-from aivo_backup.stores.postgres.server import wait_for
 
 if TYPE_CHECKING:
     from types_boto3_s3.client import S3Client
-
-_CONNECT_SECONDS = 3.0
 
 
 def make_envelope(
@@ -47,27 +42,3 @@ def make_stanza(runners: Runners, *, sidecar_timeout_seconds: float, progress: P
     progress(f"stanza {runners.settings.stanza}: created or there")
     client.run("check")
     progress("a WAL segment went through archive_command into the repository")
-
-
-def wait_for_sidecar(settings: PostgresSettings, *, timeout_seconds: float) -> None:
-    """Waits until the sidecar accepts connections.
-
-    Raises:
-        UnreachableError: it does not within ``timeout_seconds``.
-    """
-
-    def answers() -> bool:
-        try:
-            socket.create_connection((settings.sidecar_host, settings.sidecar_port), _CONNECT_SECONDS).close()
-        except OSError:
-            return False
-        return True
-
-    wait_for(
-        answers,
-        timeout_seconds=timeout_seconds,
-        failure=UnreachableError(
-            f"the pgBackRest sidecar at {settings.sidecar_host}:{settings.sidecar_port} does not answer",
-            mend="start it beside the database: `aivo-backup sidecar`",
-        ),
-    )

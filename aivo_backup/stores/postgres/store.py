@@ -13,7 +13,9 @@ from aivo_backup.stores.postgres.archive import Archive, ArchivedSegment
 from aivo_backup.stores.postgres.in_place import RestoreInPlace
 from aivo_backup.stores.postgres.info import BackupSet, StanzaInfo
 from aivo_backup.stores.postgres.inventory import Inventories
+from aivo_backup.stores.postgres.pgbackrest import PgBackRest
 from aivo_backup.stores.postgres.points import held, taken
+from aivo_backup.stores.postgres.reach import ask_bucket, ask_sidecar
 from aivo_backup.stores.postgres.restore import (
     InPlace,
     RestorePlan,
@@ -49,6 +51,7 @@ class PostgresStore:
             s3: a client that may read the repository's bucket, and for backups write inventories.
         """
         self.settings = settings
+        self._s3 = s3
         self.runners = Runners(settings=settings, access=access, certificates=certificates, state=state)
         self.inventories = Inventories(s3=s3, bucket=access.bucket, stanza=settings.stanza)
         self.archive = Archive(s3=s3, bucket=access.bucket, stanza=settings.stanza)
@@ -65,12 +68,7 @@ class PostgresStore:
             ConfigurationError: it has no such stanza.
             UnreachableError, AccessDeniedError: S3.
         """
-        info = self.runners.repository().info()
-        if not info.exists:
-            raise ConfigurationError(
-                f"the repository has no stanza {self.settings.stanza}", mend="run `aivo-backup init postgres`"
-            )
-        return info
+        return self._info(self.runners.repository())
 
     def backup(self, kind: BackupKind, *, now: datetime, progress: Progress) -> TakenBackup:
         """Runs ``pgbackrest backup``; its label is the point, an inventory of our own goes with it.
@@ -81,13 +79,9 @@ class PostgresStore:
             PartialBackupError: the database has pages with wrong checksums; the set is kept and is no point.
         """
         del now  # pgBackRest names its sets by its own clock
+        ask_sidecar(self.settings)
         client = self.runners.client()
-        info = client.info()
-        if not info.exists:
-            raise ConfigurationError(
-                f"the repository has no stanza {self.settings.stanza}", mend="run `aivo-backup init postgres`"
-            )
-        before = {backup.label for backup in info.sets}
+        before = {backup.label for backup in self._info(client).sets}
         progress(f"pgBackRest {self.runners.version} takes a {kind.value} backup of {self.settings.stanza}")
         client.run("backup", f"--type={kind.value}")
         sets = client.info().sets
@@ -106,12 +100,9 @@ class PostgresStore:
 
     def held_points(self) -> tuple[HeldPoint, ...]:
         """Every undamaged set that the repository lists, oldest first."""
+        sets = sorted(self.info().sets, key=lambda backup: backup.stopped)
         inventories = self.inventories.stored()
-        return tuple(
-            held(backup, inventories.get(backup.label))
-            for backup in sorted(self.info().sets, key=lambda backup: backup.stopped)
-            if not backup.damaged
-        )
+        return tuple(held(backup, inventories.get(backup.label)) for backup in sets if not backup.damaged)
 
     def restore_test(
         self, point: RecoveryPoint, *, scratch: Path, now: datetime, stopwatch: Stopwatch, progress: Progress
@@ -173,6 +164,15 @@ class PostgresStore:
         """The newest WAL segment in the repository on the current timeline; None before the first."""
         info = self.info()
         return self.archive.newest(info, self.archive.line(self.runners.repository(), info))
+
+    def _info(self, pgbackrest: PgBackRest) -> StanzaInfo:
+        ask_bucket(self._s3, self.runners.access.bucket)
+        info = pgbackrest.info()
+        if not info.exists:
+            raise ConfigurationError(
+                f"the repository has no stanza {self.settings.stanza}", mend="run `aivo-backup init postgres`"
+            )
+        return info
 
     def _restorer(self) -> Restorer:
         return Restorer(
