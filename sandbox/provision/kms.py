@@ -86,11 +86,11 @@ class Key(Realiser):
 
     @staticmethod
     def _find(aws: Clients, resource: Resource) -> str | None:
-        for page in aws.kms.get_paginator("list_keys").paginate():
-            for key in (entry.get("KeyId", "") for entry in page["Keys"]):
-                if _tags(aws, key).get(_NAME_TAG) == resource.logical:
-                    return key
-        return None
+        if resource.logical not in aws.found_keys:
+            for page in aws.kms.get_paginator("list_keys").paginate():
+                for key in (entry.get("KeyId", "") for entry in page["Keys"]):
+                    aws.found_keys[_tags(aws, key).get(_NAME_TAG, "")] = key
+        return aws.found_keys.get(resource.logical)
 
 
 class Alias(Realiser):

@@ -37,6 +37,7 @@ class Clients:
         administrator: the ARN of the session's identity.
         checkout: where the sources of functions are.
         secrets_folder: the sandbox's values of the secrets, a folder each with a file per key.
+        found_keys: KMS key ids by the name that the sandbox gave them, of one run: asking for them takes many calls.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Clients:
         self.administrator = administrator
         self.checkout = checkout
         self.secrets_folder = secrets_folder
+        self.found_keys: dict[str, str] = {}
 
     @property
     def region(self) -> str:

@@ -7,6 +7,7 @@ import pytest
 
 from sandbox import servers
 from sandbox.state import CHECKOUT, HOME_VARIABLE, Sandbox
+from tests.sandbox.lone import Provisioned, provision_lone
 
 
 @pytest.fixture(scope="session")
@@ -23,3 +24,13 @@ def sandbox() -> Generator[Sandbox]:
         servers.down(shared)
     if before is None:
         del os.environ[HOME_VARIABLE]
+
+
+@pytest.fixture(scope="session")
+def provisioned(tmp_path_factory: pytest.TempPathFactory) -> Generator[Provisioned]:
+    """A provisioned sandbox apart from the shared one, whose IAM is not enforced: see :mod:`tests.sandbox.lone`."""
+    home = tmp_path_factory.mktemp("provisioned")
+    try:
+        yield provision_lone(home)
+    finally:
+        Sandbox(home=home).processes.stop_all()

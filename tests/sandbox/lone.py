@@ -1,0 +1,34 @@
+"""A provisioned sandbox of a test's own: the AWS API with IAM enforced, MinIO, and no other server."""
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sandbox.provision import Provisioner, Summary
+from sandbox.servers.aws_api import AwsApi
+from sandbox.servers.credentials import generate
+from sandbox.servers.minio import Minio
+from sandbox.state import Sandbox
+
+NOW = datetime(2026, 11, 23, 6, 0, tzinfo=UTC)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provisioned:
+    """The sandbox, and what its first provisioning came to."""
+
+    sandbox: Sandbox
+    first: Summary
+
+
+def provision_lone(home: Path) -> Provisioned:
+    """Starts the two servers in ``home`` and provisions them. The caller ends them with ``processes.stop_all``."""
+    sandbox = Sandbox(home=home)
+    generate(sandbox, now=datetime.now(UTC))
+    sandbox.choose_ports(keep=frozenset())
+    for server in (AwsApi(sandbox), Minio(sandbox)):
+        server.up()
+    endpoints = {"aws": sandbox.aws_url, "minio": sandbox.minio_url, "ca_file": str(sandbox.ca_file)}
+    sandbox.endpoints_file.write_text(json.dumps(endpoints), encoding="utf-8")
+    return Provisioned(sandbox=sandbox, first=Provisioner(sandbox).provision(NOW))
