@@ -6,6 +6,7 @@ gunicorn must run it in one process: the state is in memory and dies with it. Th
 
 import json
 import os
+import resource
 import secrets
 import uuid
 from collections.abc import Callable, Iterable, Mapping
@@ -164,6 +165,9 @@ def _refuse(start_response: StartResponse, why: str) -> Iterable[bytes]:
 def create_app() -> AwsApi:
     """What gunicorn calls."""
     folder = Path(os.environ["SANDBOX_SECRETS"])
+    # Each larger object is an open file.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
     def read(name: str) -> str:
         return (folder / name).read_text(encoding="utf-8").strip()

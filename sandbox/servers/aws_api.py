@@ -6,6 +6,8 @@ from aivo_backup.errors import BackupError
 from sandbox.servers.base import Server
 from sandbox.state import ACCOUNT
 
+_IN_MEMORY_BYTES = 256 * 1024
+
 
 class AwsApi(Server):
     """One worker process, because all state is in its memory; threads carry the parallel requests."""
@@ -19,7 +21,7 @@ class AwsApi(Server):
 
     def prepare(self) -> None:
         files = self.sandbox.home / "aws"
-        files.mkdir(parents=True, exist_ok=True)
+        (files / "objects").mkdir(parents=True, exist_ok=True)
         (files / "config").write_text(
             f"[default]\nregion = us-east-1\nendpoint_url = {self.sandbox.aws_url}\n"
             f"ca_bundle = {self.sandbox.ca_file}\ns3 =\n  addressing_style = path\n",
@@ -40,6 +42,10 @@ class AwsApi(Server):
         argv += [f"--certfile={certificates / 'server.crt'}", f"--keyfile={certificates / 'server.key'}"]
         argv += ["--graceful-timeout=3", "sandbox.aws_api.app:create_app()"]
         environment = {"SANDBOX_SECRETS": str(self.sandbox.secrets), "SANDBOX_ACCOUNT": ACCOUNT}
+        # moto keeps every stored object open: small ones in memory, larger ones as nameless files in this folder. The
+        # fewer arenas, the less of what threads have freed stays with the process.
+        environment |= {"MOTO_S3_DEFAULT_KEY_BUFFER_SIZE": str(_IN_MEMORY_BYTES), "MALLOC_ARENA_MAX": "2"}
+        environment |= {"TMPDIR": str(self.sandbox.home / "aws" / "objects")}
         # An access key of the caller's own must not sign what moto calls within itself.
         environment |= {"AWS_ACCESS_KEY_ID": "unused", "AWS_SECRET_ACCESS_KEY": "unused"}
         self.sandbox.processes.start(self.name, argv, log=self.log, environment=environment, cwd=self.sandbox.checkout)
