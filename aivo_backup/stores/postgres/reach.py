@@ -24,7 +24,8 @@ def ask_bucket(s3: "S3Client", bucket: str) -> None:
     """
     try:
         with translated(f"bucket {bucket}"):
-            s3.head_bucket(Bucket=bucket)
+            # A listing and not a HEAD, whose answer has no body and so cannot say why it is refused.
+            s3.list_objects_v2(Bucket=bucket, MaxKeys=1)
     except MissingError as error:
         raise ConfigurationError(f"bucket {bucket} does not exist", mend="provision the environment") from error
 
