@@ -134,7 +134,7 @@ class World:
         ]
 
     def cli(self, *arguments: str, expect: int = 0) -> Any:
-        """Runs `aivo-backup … --json` as a person would; answers the JSON that it printed.
+        """Runs `aivo-backup … --json` as a person would; answers the JSON that it printed (None without).
 
         Raises:
             DemoError: it exited otherwise than expected.
@@ -152,7 +152,9 @@ class World:
             raise DemoError(
                 f"aivo-backup {' '.join(arguments)} exited with {done.returncode}, not {expect}: {' '.join(last)}"
             )
-        return json.loads(done.stdout)
+        if expect:
+            self.narrator.fact(f"exit code {done.returncode}: {done.stderr.strip()}")
+        return json.loads(done.stdout) if done.stdout.strip() else None
 
     def restored(self, answer: Any) -> Restore:
         """The filed record of a restore that `aivo-backup restore` answered with; kept for the final table."""

@@ -1,5 +1,6 @@
 """The WAL archive: what is in it, whether it is whole, and how far it lags behind the database."""
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -155,12 +156,37 @@ def connect(login: Login) -> "psycopg.Connection[tuple[object, ...]]":
         ) from error
 
 
+_HURRY_POLL_SECONDS = 0.2
+
 _ARCHIVER = """
 SELECT coalesce(last_archived_wal, ''), last_archived_time, last_failed_time,
        pg_walfile_name(pg_current_wal_lsn()),
        (SELECT setting::bigint FROM pg_settings WHERE name = 'wal_segment_size')
   FROM pg_stat_archiver
 """
+
+
+def hurry(connection: "psycopg.Connection[tuple[object, ...]]", *, timeout_seconds: float) -> bool:
+    """Has the live server finish its WAL segment and archive it, so that what was written until now can be recovered.
+
+    Without it the last moments, up to ``archive_timeout``, lie outside the recovery window.
+
+    Returns:
+        whether the segment was archived in time; False also when the server cannot be asked.
+    """
+    deadline = time.monotonic() + timeout_seconds
+    try:
+        switched = connection.execute("SELECT pg_walfile_name(pg_switch_wal())").fetchone()
+        while switched is not None:
+            row = connection.execute("SELECT coalesce(last_archived_wal, '') FROM pg_stat_archiver").fetchone()
+            if row is not None and str(row[0]) >= str(switched[0]):
+                return True
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(_HURRY_POLL_SECONDS)
+    except psycopg.Error:
+        return False
+    return False
 
 
 def archive_lag(connection: "psycopg.Connection[tuple[object, ...]]", newest: ArchivedSegment | None) -> ArchiveLag:

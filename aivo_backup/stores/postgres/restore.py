@@ -14,9 +14,9 @@ from pathlib import Path
 import psycopg
 
 from aivo_backup.catalog.records import Check
-from aivo_backup.errors import ConfigurationError, RefusedError
+from aivo_backup.errors import ConfigurationError, RefusedError, UnreachableError
 from aivo_backup.policy.environment import PostgresSettings
-from aivo_backup.stores.postgres.archive import Archive
+from aivo_backup.stores.postgres.archive import Archive, hurry
 from aivo_backup.stores.postgres.fetching import some
 from aivo_backup.stores.postgres.info import BackupSet, StanzaInfo
 from aivo_backup.stores.postgres.inventory import Inventories
@@ -32,6 +32,8 @@ from aivo_backup.stores.process import run
 # Room for replayed WAL and for what recovery itself writes.
 _SPACE_FACTOR = 1.1
 _SPACE_BYTES = 128 * 1024 * 1024
+
+_HURRY_SECONDS = 30.0
 
 Connect = Callable[[], "psycopg.Connection[tuple[object, ...]]"]
 
@@ -144,7 +146,8 @@ class Restorer:
     archive: Archive
 
     def prepare(self, request: RestoreRequest, *, info: StanzaInfo, now: datetime) -> Prepared:
-        """Checks the request against the repository and the machine. Changes nothing.
+        """Checks the request against the repository and the machine. Changes nothing but the live server's archive,
+        which it brings up to the present moment before a restore in place.
 
         Raises:
             RefusedError: the target lies outside the window, the set is unknown, WAL is missing on the way, the
@@ -153,6 +156,8 @@ class Restorer:
             ConfigurationError: this machine's PostgreSQL is not the backup's version.
         """
         reader = self.runners.repository()
+        if isinstance(request.destination, InPlace):
+            _hurry_archive(request.destination)
         window = self._window(reader, info, request.target)
         backup = choose_set(request.target, window)
         replay = plan_replay(self.archive, reader, info, backup, timeline=window.line.timeline)
@@ -257,6 +262,17 @@ class Restorer:
         except ConfigurationError:
             # Its control file is destroyed, which may be why it is restored. It is kept beside, whatever it is.
             return ""
+
+
+def _hurry_archive(place: InPlace) -> None:
+    """At its best: a server that is down or broken has archived what it will ever archive."""
+    if not place.service.running():
+        return
+    try:
+        with place.connect() as connection:
+            hurry(connection, timeout_seconds=_HURRY_SECONDS)
+    except UnreachableError:
+        return
 
 
 def set_aside_path(data: Path, stamp: str) -> Path:
