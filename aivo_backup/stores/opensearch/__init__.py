@@ -1,4 +1,15 @@
-"""OpenSearch: its own snapshot API, taken, listed, restored and tested by us."""
+"""OpenSearch: its own snapshot API, taken, listed, restored and tested by us.
+
+What the user needs of the security plugin (action groups of OpenSearch 3):
+
+* cluster: ``cluster_monitor``, ``manage_snapshots``, ``cluster:admin/settings/update`` (the recovery rate, when
+  registering), ``cluster:monitor/allocation/explain``;
+* indices, all but system ones: ``indices_monitor``, ``indices:admin/resolve/index``, ``indices:admin/refresh*``,
+  ``indices:admin/data_stream/get``, ``read`` (counts and samples);
+* for restores and restore tests, on the cluster where they run: ``create_index``, ``manage``, ``manage_aliases``,
+  ``indices:data/write/index``. A restore test makes and deletes ``verify-…`` only, so there the pattern ``verify-*``
+  is enough.
+"""
 
 from aivo_backup.stores.opensearch.client import ClusterError, connect
 from aivo_backup.stores.opensearch.cluster import Cluster

@@ -112,7 +112,8 @@ def _answered(error: TransportError, what: str) -> BackupError:
     kind, reason = _cause(error.info, fallback=str(error.error))
     if status == 403 and "security" in kind:
         return AccessDeniedError(
-            f"{what}: OpenSearch refuses ({reason})", mend="give the user the role that the documentation lists"
+            f"{what}: OpenSearch refuses ({reason})",
+            mend="give the user the permissions that the package aivo_backup.stores.opensearch lists",
         )
     return ClusterError(what, status=status, kind=kind, reason=reason)
 

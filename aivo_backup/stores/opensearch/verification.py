@@ -113,7 +113,7 @@ class RestoreTest:
         if not started:
             return _Restored(indices={}, damage=damage)
         targets = {index: f"{self._prefix}{index}" for index in started}
-        shards = wait_for_shards(self._cluster, tuple(targets.values()), self._progress)
+        shards = wait_for_shards(self._cluster, tuple(targets.values()), self._tell)
         for failure in shards.failures:
             if not failure.is_damage:
                 raise BackupError(f"the cluster could not restore {failure.line()}", mend="see the cluster's log")
@@ -244,6 +244,9 @@ class RestoreTest:
         elif found < expected:
             problems.append(f"{self._heartbeat_index}: {format_time(found)}, the run saw {format_time(expected)}")
         return _check("heartbeat", problems, f"{format_time(found)}" if found else "")
+
+    def _tell(self, line: str) -> None:
+        self._progress(line.replace(self._prefix, ""))
 
     def _remove(self, indices: Sequence[str]) -> None:
         for batch in in_batches(indices):
