@@ -36,7 +36,7 @@ _DENIED = {
     "UnrecognizedClientException",
     "403",
 }
-_MISSING = {"NoSuchBucket", "NoSuchKey", "NotFoundException", "ParameterNotFound", "404"}
+_MISSING = {"NoSuchBucket", "NoSuchKey", "NoSuchVersion", "NotFoundException", "ParameterNotFound", "404"}
 _UNAVAILABLE = {"SlowDown", "ServiceUnavailable", "InternalError", "RequestTimeout", "500", "502", "503", "504"}
 
 CLIENT_CONFIG = Config(
