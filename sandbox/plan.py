@@ -151,9 +151,13 @@ def register(
 def _run(name: str, configuration: dict[str, str], realiser: mocks.Mocks) -> Registration:
     recorder = _Recorder(realiser)
     loop = asyncio.new_event_loop()
+    # What fails comes out of the run itself; asyncio would report it once more for every resource that waited for it.
+    loop.set_exception_handler(lambda _loop, _context: None)
     # Pulumi asks for the thread's loop while the mocks are set, so it has to be there before.
     asyncio.set_event_loop(loop)
     try:
+        # The one part of Pulumi's state that set_mocks leaves alone: outputs of an earlier run that failed.
+        cast("Any", runtime_settings.SETTINGS).outputs = set[object]()
         set_all_config(configuration)
         mocks.set_mocks(realiser, project=PROJECT, stack=name, preview=False, monitor=recorder)
         loop.run_until_complete(stack.run_pulumi_func(_program))
@@ -169,7 +173,7 @@ def _run(name: str, configuration: dict[str, str], realiser: mocks.Mocks) -> Reg
 
 
 def _end_tasks(loop: asyncio.AbstractEventLoop) -> None:
-    """Ends what a failed run left waiting; otherwise Python reports each task on stderr, below our one line."""
+    """Ends what a failed run left waiting."""
     tasks = asyncio.all_tasks(loop)
     for task in tasks:
         task.cancel()
