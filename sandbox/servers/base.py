@@ -23,7 +23,7 @@ class Server(ABC):
 
     name: str
     ports: tuple[str, ...]
-    patience_seconds: float = 60.0
+    patience_seconds: float = 180.0
 
     def __init__(self, sandbox: Sandbox) -> None:
         self.sandbox = sandbox
