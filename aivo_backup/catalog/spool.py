@@ -25,7 +25,7 @@ class Spool:
         Raises:
             ConfigurationError: the folder cannot be written (a full or read-only volume).
         """
-        target = self._folder / (key.replace("/", "~") + ".json")
+        target = self._folder / key.replace("/", "~")
         partial = target.with_suffix(".part")
         try:
             self._folder.mkdir(parents=True, exist_ok=True)

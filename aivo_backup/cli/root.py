@@ -76,7 +76,7 @@ def run(argv: list[str] | None = None) -> int:
     except BackupError as error:
         code = _say(str(error), error.exit_code)
         for note in getattr(error, "__notes__", []):
-            _say(note, error.exit_code)
+            click.echo(f"  {note}", err=True)
         return code
     except Exception as error:  # noqa: BLE001 -- the last resort: a defect of ours is a line too, not a traceback
         if os.environ.get(DEBUG):

@@ -44,10 +44,11 @@ def reported(world: World) -> None:
             target = world.output / file["key"].rsplit("/", 1)[1]
             target.write_bytes(body)
             tell.fact(f"s3://{file['location']}/{file['key']} → {target.relative_to(world.sandbox.checkout)}")
-            retention = world.app.s3.get_object_retention(Bucket=file["location"], Key=file["key"])
+            head = world.app.s3.head_object(Bucket=file["location"], Key=file["key"])
+            until = head.get("ObjectLockRetainUntilDate")
             tell.expect(
-                retention["Retention"].get("Mode") == world.app.environment.evidence.lock_mode.value,
-                f"locked ({retention['Retention'].get('Mode')})",
+                head.get("ObjectLockMode") == world.app.environment.evidence.lock_mode.value and until is not None,
+                f"locked: {head.get('ObjectLockMode')} until {until}",
             )
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from aivo_backup.catalog.records import RecoveryPoint
 from aivo_backup.policy.environment import Component
+from sandbox.data.opensearch import PACKAGES
 from sandbox.data.snapshot_files import data_files, flip_byte
 from sandbox.demo.narrator import DemoError
 from sandbox.demo.world import World
@@ -52,4 +53,5 @@ def _flip_opensearch(world: World, point: RecoveryPoint) -> str:
     file = data_files(location, str(point.facts["snapshot_uuid"]))[0]
     offset = flip_byte(file)
     world.narrator.fact(f"{file.relative_to(location)}, byte {offset:,}")
-    return file.name
+    # OpenSearch tells index, shard and Lucene's own name of the file; the largest file is the largest index's.
+    return f"{PACKAGES}[{file.parent.name}]"
