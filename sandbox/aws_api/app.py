@@ -22,19 +22,21 @@ from xml.sax.saxutils import escape
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
+from moto.core.request import PRESERVED_HEADER_NAMES_ENVIRON_KEY, environ_key_for_header
 from moto.iam.models import iam_backends
 from moto.server import (
     DomainDispatcherApplication,  # pyright: ignore[reportPrivateImportUsage] - public, but moto lists no exports
     create_backend_app,  # pyright: ignore[reportPrivateImportUsage] - public, but moto lists no exports
 )
 
-from sandbox.aws_api import enforcement, lifecycle, objects, replication, web_identity
+from sandbox.aws_api import enforcement, gunicorn_settings, lifecycle, objects, replication, web_identity
 from sandbox.aws_api.web_identity import UntrustedError
 
 StartResponse = Callable[..., Any]
 _ADMINISTRATOR = "sandbox-administrator"
 _EVERYTHING = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
 _STRIPES = 64
+_UNDERSCORED = "HTTP_" + gunicorn_settings.NOTE.replace("-", "_")
 
 
 class AwsApi:
@@ -61,6 +63,11 @@ class AwsApi:
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         """Answers one request (WSGI)."""
         path, method = str(environ.get("PATH_INFO", "")), str(environ.get("REQUEST_METHOD", ""))
+        underscored = str(environ.pop(_UNDERSCORED, ""))
+        if underscored:
+            environ[PRESERVED_HEADER_NAMES_ENVIRON_KEY] = {
+                environ_key_for_header(name): name.lower() for name in underscored.split(",")
+            }
         if path.startswith("/_sandbox/"):
             return self._control(method, path.removeprefix("/_sandbox/"), environ, start_response)
         if method == "POST" and "HTTP_AUTHORIZATION" not in environ:

@@ -37,7 +37,15 @@ class AwsApi(Server):
 
     def launch(self) -> None:
         certificates = self.sandbox.certificates
-        argv = [sys.executable, "-m", "gunicorn", "--no-control-socket", "--workers=1", "--threads=16"]
+        argv = [
+            sys.executable,
+            "-m",
+            "gunicorn",
+            "--config=python:sandbox.aws_api.gunicorn_settings",
+            "--no-control-socket",
+            "--workers=1",
+            "--threads=16",
+        ]
         argv += [f"--bind=127.0.0.1:{self.sandbox.ports.aws}", "--keep-alive=30", "--timeout=300", "--backlog=512"]
         argv += [f"--certfile={certificates / 'server.crt'}", f"--keyfile={certificates / 'server.key'}"]
         argv += ["--graceful-timeout=3", "sandbox.aws_api.app:create_app()"]

@@ -339,6 +339,16 @@ def test_a_forged_token_and_an_unknown_role_are_refused(sandbox: Sandbox, contro
             unsigned.assume_role_with_web_identity(RoleArn=arn, RoleSessionName="pod", WebIdentityToken=presented)
 
 
+def test_metadata_keys_keep_their_underscores_also_when_signatures_are_checked(
+    s3: "S3Client", control: AwsControl
+) -> None:
+    bucket = versioned_bucket(s3)
+    control.enforce_iam(True)
+    metadata = {"under_score": "1", "da-sh": "2", "both_a-b": "3"}
+    s3.put_object(Bucket=bucket, Key="a", Body=b"", Metadata=metadata)
+    assert s3.head_object(Bucket=bucket, Key="a")["Metadata"] == metadata
+
+
 def test_the_control_interface_is_closed_without_the_token(sandbox: Sandbox) -> None:
     stranger = AwsControl(url=sandbox.aws_url, token="guess", ca_file=sandbox.ca_file)
     with pytest.raises(BackupError, match="token"):
