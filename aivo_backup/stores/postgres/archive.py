@@ -17,8 +17,6 @@ from aivo_backup.stores.postgres.wal import DEFAULT_SEGMENT_BYTES, Line, Segment
 if TYPE_CHECKING:
     from types_boto3_s3.client import S3Client
 
-_SEGMENT_NAME = 24
-
 
 @dataclass(frozen=True, kw_only=True)
 class ArchivedSegment:
@@ -38,11 +36,15 @@ class Archive:
     bucket: str
     stanza: str
 
-    def segments(self, archive_id: str, *, since: str = "", timeline: int | None = None) -> Iterator[ArchivedSegment]:
-        """The whole segments, by name, from segment ``since`` on, of all timelines or of one."""
-        folder = f"archive/{self.stanza}/{archive_id}/"
-        prefix = folder if timeline is None else f"{folder}{timeline:08X}"
-        start = f"{folder}{since[:16]}/{since}" if len(since) == _SEGMENT_NAME else prefix
+    def segments(self, archive_id: str, *, since: str = "", folder: str = "") -> Iterator[ArchivedSegment]:
+        """The whole segments, by name, from segment ``since`` on.
+
+        Args:
+            folder: the beginning of the names that are listed: a timeline (8 digits), or one of pgBackRest's folders
+                (16 digits).
+        """
+        prefix = f"archive/{self.stanza}/{archive_id}/{folder}"
+        start = f"archive/{self.stanza}/{archive_id}/{since[:16]}/{since}" if since else prefix
         with translated(f"WAL archive {prefix} in {self.bucket}"):
             pages = self.s3.get_paginator("list_objects_v2").paginate(
                 Bucket=self.bucket, Prefix=prefix, StartAfter=start
@@ -79,12 +81,32 @@ class Archive:
             since = info.newest_segment if usual else ""
             on_line = [
                 segment
-                for segment in self.segments(info.archive_id, since=since, timeline=timeline)
+                for segment in self.segments(info.archive_id, since=since, folder=f"{timeline:08X}")
                 if line.timeline_of(Segment.parse(segment.name).number) == timeline
             ]
             if on_line:
                 return on_line[-1]
         return None
+
+    def newest_listed(self) -> ArchivedSegment | None:
+        """The newest segment by name, from S3's listing alone: for whoever may not open the repository's cipher.
+
+        Right after a recovery, until the new timeline has its first segment, it is one of the timeline before.
+        """
+        archives = self._folders(f"archive/{self.stanza}/")
+        # "15-1/": the database's version, and its number in the stanza, which grows with each upgrade.
+        for archive in sorted(archives, key=lambda name: int(name.rpartition("-")[2].strip("/") or 0), reverse=True):
+            for folder in sorted(self._folders(f"archive/{self.stanza}/{archive}"), reverse=True):
+                held = list(self.segments(archive.strip("/"), folder=folder.strip("/")))
+                if held:
+                    return held[-1]
+        return None
+
+    def _folders(self, prefix: str) -> list[str]:
+        with translated(f"WAL archive {prefix} in {self.bucket}"):
+            pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix, Delimiter="/")
+            found = [entry.get("Prefix", "") for page in pages for entry in page.get("CommonPrefixes", [])]
+        return [entry.removeprefix(prefix) for entry in found]
 
     def _newest_timeline(self, info: StanzaInfo) -> int:
         prefix = f"archive/{self.stanza}/{info.archive_id}/"

@@ -76,9 +76,9 @@ def read_failure(exit_code: int, output: str) -> Failure:
     """
     # Exit status and class of what failed at the other end come first: they are the cause, not the consequence.
     warned = re.search(r"WARN: (unable to check \S+: \[(\w+)\].*)", output)
-    if warned and warned[2] in _CLASSES:
-        return Failure(code=_CLASSES[warned[2]], text=_one_line(warned[1]))
-    error = re.search(r"ERROR: \[(\d+)\]: (.*(?:\n\s+(?!HINT).*)*)", output)
+    if warned:
+        return Failure(code=_CLASSES.get(warned[2], exit_code), text=_one_line(warned[1]))
+    error = re.search(r"ERROR: \[(\d+)\]: (.*(?:\n(?!\s*HINT)\s+.*)*)", output)
     if error:
         return Failure(code=int(error[1]), text=_one_line(error[2]))
     return Failure(code=exit_code, text=_one_line(output.strip().splitlines()[-1] if output.strip() else "no message"))
@@ -143,6 +143,8 @@ def as_error(what: str, failure: Failure) -> BackupError:
 
 def _special(text: str, failure: Failure) -> BackupError | None:
     said = failure.text
+    if "key file" in said:
+        return ConfigurationError(text, mend="mode 600 and its reader's own, or root's and no more than 640")
     if failure.code == 39:
         return _protocol(text, said)
     if failure.code in (29, 95) and ("info file" in said or "unable to flush" in said or "cipher header" in said):

@@ -13,6 +13,7 @@ import psycopg
 
 from aivo_backup.errors import BackupError, ConfigurationError, VerificationError
 from aivo_backup.policy.pgbackrest import DATABASE_USER
+from aivo_backup.stores.postgres.owner import give_to_owner_of
 from aivo_backup.stores.process import as_owner, run
 
 _SOCKET_PATH_BYTES = 107
@@ -112,6 +113,7 @@ class OwnServer:
             ConfigurationError: PostgreSQL is not in ``bin_path``.
         """
         self._socket = socket_folder(self.folder / "s")
+        give_to_owner_of(self.data, self._socket)
         hba = self.folder / "pg_hba.conf"
         hba.write_text("local all all trust\n", encoding="utf-8")
         (self.folder / "pg_ident.conf").write_text("", encoding="utf-8")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from aivo_backup.errors import BackupError
+from aivo_backup.stores.postgres.owner import give_to_owner_of
 from aivo_backup.stores.postgres.server import complaint
 from aivo_backup.stores.process import as_owner, run
 
@@ -70,6 +71,9 @@ class PgCtlService:
 
     def start(self) -> None:
         """See :class:`DatabaseService`."""
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        self.log.touch()
+        give_to_owner_of(self.data, self.log)
         options = ("--options", shlex.join(self.options)) if self.options else ()
         done = run(self._argv("start", "--no-wait", f"--log={self.log}", *options))
         if done.exit_code != 0:

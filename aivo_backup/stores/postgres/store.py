@@ -161,9 +161,8 @@ class PostgresStore:
         return work.run(now=now)
 
     def newest_archived(self) -> ArchivedSegment | None:
-        """The newest WAL segment in the repository on the current timeline; None before the first."""
-        info = self.info()
-        return self.archive.newest(info, self.archive.line(self.runners.repository(), info))
+        """The newest WAL segment in the repository; None before the first."""
+        return self.archive.newest_listed()
 
     def _info(self, pgbackrest: PgBackRest) -> StanzaInfo:
         ask_bucket(self._s3, self.runners.access.bucket)

@@ -18,6 +18,10 @@ DATABASE_DOWN = """
 WARN: unable to check pg1: [DbConnectError] raised from remote-0 tls protocol on 'localhost': unable to connect to 'd'
 ERROR: [056]: unable to find primary cluster - cannot proceed
 """
+KEY_MODE = """
+WARN: unable to check pg1: [FileReadError] key file '/c/tls.key' must be owned by the 'backup' user or root
+ERROR: [056]: unable to find primary cluster - cannot proceed
+"""
 NO_STANZA = """
 ERROR: [055]: unable to load info file '/backup/other/backup.info' or '/backup/other/backup.info.copy':
        FileMissingError: unable to open missing file '/backup/other/backup.info' for read
@@ -55,6 +59,7 @@ UNTRUSTED = (
         (SIDECAR_DOWN, UnreachableError, "Connection refused", "sidecar"),
         (STRANGER, AccessDeniedError, "access denied", "certificate"),
         (DATABASE_DOWN, UnreachableError, "unable to connect", "PostgreSQL runs"),
+        (KEY_MODE, ConfigurationError, "/c/tls.key", "mode 600"),
         (NO_STANZA, ConfigurationError, "backup.info", "aivo-backup init postgres"),
         (FORBIDDEN, AccessDeniedError, "403 (Forbidden): AccessDenied", "policy"),
         (BUSY, UnreachableError, "503", "try again"),
@@ -72,6 +77,7 @@ def test_each_failure_has_its_kind_and_its_mend(output: str, kind: type[BackupEr
     assert words in str(error)
     assert mend in error.mend
     assert "\n" not in str(error)
+    assert "HINT" not in str(error)
 
 
 def test_headers_of_a_request_stay_out_of_the_line() -> None:

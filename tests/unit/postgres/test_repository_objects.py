@@ -194,6 +194,20 @@ def test_the_newest_segment_is_that_of_the_line(bucket: "S3Client") -> None:
     assert held.newest(INFO, Line(timeline=1)) is not None
 
 
+def test_the_newest_segment_by_the_listing_alone(bucket: "S3Client") -> None:
+    assert archive(bucket).newest_listed() is None
+    held = archive(bucket, segment(1, 0xFE), segment(1, 0xFF), "000000010000000100000000")
+    put(bucket, "archive/aivo-postgres/archive.info")
+    put(bucket, "archive/aivo-postgres/15-1/00000002.history")
+    newest = held.newest_listed()
+    assert newest is not None
+    assert newest.name == "000000010000000100000000"
+    put(bucket, f"archive/aivo-postgres/16-2/0000000100000000/{segment(1, 7)}-{SHA1}.zst")
+    newest = held.newest_listed()
+    assert newest is not None
+    assert newest.name == segment(1, 7)
+
+
 def test_what_postgres_says_it_archived() -> None:
     assert archived_name("000000010000000000000005") == "000000010000000000000005"
     assert archived_name("000000010000000000000005.00000028.backup") == "000000010000000000000005"
