@@ -37,18 +37,11 @@ class AwsApi(Server):
 
     def launch(self) -> None:
         certificates = self.sandbox.certificates
-        argv = [
-            sys.executable,
-            "-m",
-            "gunicorn",
-            "--config=python:sandbox.aws_api.gunicorn_settings",
-            "--no-control-socket",
-            "--workers=1",
-            "--threads=16",
-        ]
-        argv += [f"--bind=127.0.0.1:{self.sandbox.ports.aws}", "--keep-alive=30", "--timeout=300", "--backlog=512"]
+        argv = [sys.executable, "-m", "gunicorn", "--config=python:sandbox.aws_api.gunicorn_settings"]
+        argv += ["--no-control-socket", "--workers=1", "--threads=16", f"--bind=127.0.0.1:{self.sandbox.ports.aws}"]
+        argv += ["--keep-alive=30", "--timeout=300", "--graceful-timeout=3", "--backlog=512"]
         argv += [f"--certfile={certificates / 'server.crt'}", f"--keyfile={certificates / 'server.key'}"]
-        argv += ["--graceful-timeout=3", "sandbox.aws_api.app:create_app()"]
+        argv += ["sandbox.aws_api.app:create_app()"]
         environment = {"SANDBOX_SECRETS": str(self.sandbox.secrets), "SANDBOX_ACCOUNT": ACCOUNT}
         # moto keeps every stored object open: small ones in memory, larger ones as nameless files in this folder. The
         # fewer arenas, the less of what threads have freed stays with the process.
