@@ -29,7 +29,7 @@ from sandbox.servers.base import Server
 _CERTIFICATES = "/etc/pgbackrest/tls"
 _CONFIG = "/etc/aivo-postgres"
 # What a program of Debian needs of the machine to run: read only, and nothing of the user's.
-_SYSTEM = ("/usr", "/etc/ssl", "/etc/ld.so.cache", "/etc/passwd", "/etc/group", "/etc/hosts", "/etc/nsswitch.conf")
+_SYSTEM = ("/usr", "/etc/ssl", "/etc/ld.so.cache", "/etc/hosts", "/etc/nsswitch.conf")
 _LINKS = ("bin", "sbin", "lib", "lib64")
 
 
@@ -90,6 +90,7 @@ class Postgres(Server):
             (self.home / "etc", _CONFIG),
             (self.sandbox.secrets / "pgbackrest-host", _CERTIFICATES),
             (self.home / "pgbackrest-host.conf", self.settings.host_config),
+            (self.home / "passwd", "/etc/passwd"),
             (self.sandbox.certificates, "/etc/aivo-certificates"),
         ):
             argv += ["--bind" if source.name in ("volume", "run", "log") else "--ro-bind", str(source), target]
@@ -178,6 +179,11 @@ class Postgres(Server):
         (etc / "postgresql.conf").write_text(lines, encoding="utf-8")
         (etc / "pg_hba.conf").write_text(
             "local   all all trust\nhostssl all all 127.0.0.1/32 scram-sha-256\n", encoding="utf-8"
+        )
+        # The image's users: PostgreSQL wants a name for its UID, and the machine may have none.
+        (self.home / "passwd").write_text(
+            "root:x:0:0::/root:/usr/sbin/nologin\npostgres:x:1000:1000::/var/lib/postgresql:/usr/sbin/nologin\n",
+            encoding="utf-8",
         )
         certificates = Certificates(
             ca=f"{_CERTIFICATES}/ca.crt", certificate=f"{_CERTIFICATES}/tls.crt", key=f"{_CERTIFICATES}/tls.key"
