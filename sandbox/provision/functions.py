@@ -112,12 +112,15 @@ class Function(Realiser):
 
     @staticmethod
     def _archive(aws: Clients, resource: Resource) -> bytes:
-        code = resource.inputs.get("code")
-        buffer = io.BytesIO()
-        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-            for name, file in sorted(_files(aws.checkout, resource, code, "")):
-                archive.writestr(zipfile.ZipInfo(name, _ZIP_EPOCH), file.read_bytes(), zipfile.ZIP_DEFLATED)
-        return buffer.getvalue()
+        files = sorted(_files(aws.checkout, resource, resource.inputs.get("code"), ""))
+        contents = tuple(files)
+        if contents not in aws.archives:
+            buffer = io.BytesIO()
+            with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+                for name, file in files:
+                    archive.writestr(zipfile.ZipInfo(name, _ZIP_EPOCH), file.read_bytes(), zipfile.ZIP_DEFLATED)
+            aws.archives[contents] = buffer.getvalue()
+        return aws.archives[contents]
 
 
 class LogGroup(Realiser):

@@ -37,7 +37,8 @@ class Clients:
         administrator: the ARN of the session's identity.
         checkout: where the sources of functions are.
         secrets_folder: the sandbox's values of the secrets, a folder each with a file per key.
-        found_keys: KMS key ids by the name that the sandbox gave them, of one run: asking for them takes many calls.
+        found_keys: of this run, KMS key ids by the name that the sandbox gave them; asking takes a call for each key.
+        archives: of this run, functions' code by the files in it, so that it is the same code from first to last.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Clients:
         self.checkout = checkout
         self.secrets_folder = secrets_folder
         self.found_keys: dict[str, str] = {}
+        self.archives: dict[tuple[tuple[str, Path], ...], bytes] = {}
 
     @property
     def region(self) -> str:
