@@ -139,6 +139,8 @@ GRANTS: dict[Role, tuple[Grant, ...]] = {
         ),
     ),
     Role.SCHEDULER: (),
+    # S3 itself, which copies versions to the second region: infra/replica.py.
+    Role.REPLICATOR: (),
 }
 
 # Functions and operators act outside the cluster, where no Kubernetes secret is mounted.

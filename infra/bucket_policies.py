@@ -1,9 +1,10 @@
-"""Bucket policies. All of them only deny, but for the log bucket: what is allowed, role policies allow."""
+"""Bucket policies. They only deny, but for the deliveries of AWS's own logs: what is allowed, role policies allow."""
 
 from collections.abc import Sequence
 
-from aivo_backup.policy.names import ACCESS_LOGS_PREFIX, RECORDS_PREFIX, REPORTS_PREFIX
+from aivo_backup.policy.names import ACCESS_LOGS_PREFIX, Role, role_arn, trail_name
 from infra.documents import ANYONE, Statement, document
+from infra.settings import Settings
 
 _PUT = ("s3:PutObject",)
 
@@ -13,41 +14,102 @@ def data_bucket_policy(bucket: str, key_arn: str) -> str:
     return document([*_transport(bucket), *_encryption(bucket, key_arn)])
 
 
-def compliance_bucket_policy(bucket: str, key_arn: str, *, lock_days: int) -> str:
-    """The policy of the compliance bucket: records are written once, and no lock is longer than was promised."""
-    objects = f"arn:aws:s3:::{bucket}/*"
-    evidence = tuple(f"arn:aws:s3:::{bucket}/{prefix}*" for prefix in (RECORDS_PREFIX, REPORTS_PREFIX))
+def locked_bucket_policy(bucket: str, key_arn: str, *, lock_days: int) -> str:
+    """The policy of a locked bucket: objects are written once, and no lock is longer than was promised."""
+    objects = (f"arn:aws:s3:::{bucket}/*",)
+    write_once = Statement(
+        sid="WriteOnce",
+        effect="Deny",
+        principals=ANYONE,
+        actions=_PUT,
+        resources=objects,
+        # S3 counts only requests that create an object; the parts of a multipart upload carry no condition.
+        conditions={"Null": {"s3:if-none-match": "true"}, "Bool": {"s3:ObjectCreationOperation": "true"}},
+    )
+    return document(
+        [*_transport(bucket), *_encryption(bucket, key_arn), write_once, *_kept_as_promised(bucket, lock_days)]
+    )
+
+
+def audit_bucket_policy(settings: Settings, bucket: str, key_arn: str, *, lock_days: int) -> str:
+    """The policy of the audit bucket: CloudTrail writes, for our trail only."""
+    trail = trail_arn(settings)
+    own_trail = {"StringEquals": {"aws:SourceArn": trail, "aws:SourceAccount": settings.account_id}}
+    cloudtrail = {"Service": "cloudtrail.amazonaws.com"}
     return document(
         [
             *_transport(bucket),
             *_encryption(bucket, key_arn),
+            *_kept_as_promised(bucket, lock_days),
             Statement(
-                sid="WriteRecordsOnce",
-                effect="Deny",
-                principals=ANYONE,
+                sid="TrailLooksAtTheBucket",
+                principals=cloudtrail,
+                actions=("s3:GetBucketAcl",),
+                resources=(f"arn:aws:s3:::{bucket}",),
+                conditions=own_trail,
+            ),
+            Statement(
+                sid="TrailDelivery",
+                principals=cloudtrail,
                 actions=_PUT,
-                resources=evidence,
-                # S3 counts only requests that create an object; the parts of a multipart upload carry no condition.
-                conditions={"Null": {"s3:if-none-match": "true"}, "Bool": {"s3:ObjectCreationOperation": "true"}},
-            ),
-            Statement(
-                sid="NoDeleteMarkers",
-                effect="Deny",
-                principals=ANYONE,
-                # After a delete marker, a second write-once put of the same key would succeed.
-                actions=("s3:DeleteObject",),
-                resources=evidence,
-            ),
-            Statement(
-                sid="NoLockBeyondRetention",
-                effect="Deny",
-                principals=ANYONE,
-                actions=("s3:PutObjectRetention",),
-                resources=(objects,),
-                conditions={"NumericGreaterThan": {"s3:object-lock-remaining-retention-days": str(lock_days)}},
+                resources=(f"arn:aws:s3:::{bucket}/AWSLogs/{settings.account_id}/*",),
+                conditions=own_trail,
             ),
         ]
     )
+
+
+def replica_bucket_policy(settings: Settings, bucket: str, key_arn: str) -> str:
+    """The policy of a copy: S3's replication writes it, and nobody else."""
+    statements = [
+        *_transport(bucket),
+        *_encryption(bucket, key_arn),
+        Statement(
+            sid="OnlyReplicationWrites",
+            effect="Deny",
+            principals=ANYONE,
+            # Replication has actions of its own (s3:ReplicateObject), which this leaves alone.
+            actions=("s3:DeleteObject", "s3:DeleteObjectVersion", "s3:PutObject"),
+            resources=(f"arn:aws:s3:::{bucket}/*",),
+        ),
+    ]
+    if settings.replica.account_id:
+        statements += _copies_from_home(settings, bucket)
+    return document(statements)
+
+
+def _copies_from_home(settings: Settings, bucket: str) -> list[Statement]:
+    """A bucket of another account lets our replication in; within one account the role's own policy is enough."""
+    replicator = role_arn(settings.account_id, settings.environment, Role.REPLICATOR)
+    home = {"AWS": f"arn:aws:iam::{settings.account_id}:root"}
+    only = {"ArnEquals": {"aws:PrincipalArn": replicator}}
+    return [
+        Statement(
+            sid="CopiesFromHome",
+            principals=home,
+            actions=(
+                "s3:ObjectOwnerOverrideToBucketOwner",
+                "s3:ReplicateDelete",
+                "s3:ReplicateObject",
+                "s3:ReplicateTags",
+            ),
+            resources=(f"arn:aws:s3:::{bucket}/*",),
+            conditions=only,
+        ),
+        Statement(
+            sid="VersioningIsLookedAt",
+            principals=home,
+            actions=("s3:GetBucketVersioning",),
+            resources=(f"arn:aws:s3:::{bucket}",),
+            conditions=only,
+        ),
+    ]
+
+
+def trail_arn(settings: Settings) -> str:
+    """The ARN of the environment's trail."""
+    name = trail_name(settings.environment)
+    return f"arn:aws:cloudtrail:{settings.region}:{settings.account_id}:trail/{name}"
 
 
 def log_bucket_policy(bucket: str, *, sources: Sequence[str], account_id: str) -> str:
@@ -67,6 +129,28 @@ def log_bucket_policy(bucket: str, *, sources: Sequence[str], account_id: str) -
             ),
         ]
     )
+
+
+def _kept_as_promised(bucket: str, lock_days: int) -> list[Statement]:
+    objects = (f"arn:aws:s3:::{bucket}/*",)
+    return [
+        Statement(
+            sid="NoDeleteMarkers",
+            effect="Deny",
+            principals=ANYONE,
+            # After a delete marker, a second write-once put of the same key would succeed.
+            actions=("s3:DeleteObject",),
+            resources=objects,
+        ),
+        Statement(
+            sid="NoLockBeyondRetention",
+            effect="Deny",
+            principals=ANYONE,
+            actions=("s3:PutObjectRetention",),
+            resources=objects,
+            conditions={"NumericGreaterThan": {"s3:object-lock-remaining-retention-days": str(lock_days)}},
+        ),
+    ]
 
 
 def _transport(bucket: str) -> list[Statement]:

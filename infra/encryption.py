@@ -16,11 +16,13 @@ from aivo_backup.policy.names import (
     COMPLIANCE,
     OPERATIONS,
     PROJECT,
+    SIGNING,
     Role,
     key_alias,
     role_arn,
 )
 from infra.access import SECRET_READERS, SETTINGS_READERS, Grant, grants_on
+from infra.bucket_policies import trail_arn
 from infra.documents import Statement, document
 from infra.settings import Settings
 from infra.tags import aws_tags
@@ -78,9 +80,11 @@ class Encryption(pulumi.ComponentResource):
 
     Attributes:
         arns: component, ``compliance`` and ``operations`` to the key's ARN.
+        signing_arn: the asymmetric key's ARN.
     """
 
     arns: Mapping[str, pulumi.Output[str]]
+    signing_arn: pulumi.Output[str]
 
     def __init__(self, name: str, args: EncryptionArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("aivo:backup:Encryption", name, None, opts)
@@ -88,6 +92,7 @@ class Encryption(pulumi.ComponentResource):
         keys = {use: self._build_key(use, data_key_policy(args.settings, use)) for use in DATA_KEYS}
         keys[OPERATIONS] = self._build_key(OPERATIONS, operations_key_policy(args.settings))
         self.arns = {use: key.arn for use, key in keys.items()}
+        self.signing_arn = self._build_signing_key()
         self.register_outputs({"arns": self.arns})
 
     def _build_key(self, use: str, policy: str) -> aws.kms.Key:
@@ -110,6 +115,27 @@ class Encryption(pulumi.ComponentResource):
         )
         return key
 
+    def _build_signing_key(self) -> pulumi.Output[str]:
+        settings = self._settings
+        key = aws.kms.Key(
+            f"{SIGNING}-key",
+            description=f"{PROJECT} {settings.environment}: seals evidence",
+            key_usage="SIGN_VERIFY",
+            # Its public half verifies offline with any tool; KMS cannot rotate it, which keeps old seals verifiable.
+            customer_master_key_spec="ECC_NIST_P256",
+            deletion_window_in_days=settings.key_deletion_days,
+            policy=signing_key_policy(settings),
+            tags=aws_tags(settings, component=SIGNING, data_class="none"),
+            opts=pulumi.ResourceOptions(parent=self, protect=settings.protect),
+        )
+        aws.kms.Alias(
+            f"{SIGNING}-key-alias",
+            name=key_alias(settings.environment, SIGNING),
+            target_key_id=key.key_id,
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+        return key.arn
+
 
 def data_key_policy(settings: Settings, use: str) -> str:
     """The policy of a key that encrypts a bucket.
@@ -119,15 +145,44 @@ def data_key_policy(settings: Settings, use: str) -> str:
     """
     by_s3 = {"kms:ViaService": f"s3.{settings.region}.amazonaws.com", "kms:CallerAccount": settings.account_id}
     grants = grants_on(use)
-    readers = _arns(settings, [role for role, grant in grants.items() if grant.reads or grant.writes])
+    copying = [Role.REPLICATOR] if settings.replica.region else []
+    readers = _arns(settings, [role for role, grant in grants.items() if grant.reads or grant.writes] + copying)
     writers = _arns(settings, [role for role, grant in grants.items() if grant.writes])
     statements = [
-        *_administration(settings),
+        *_administration(settings, settings.account_id),
         _use(settings, "ReadThroughS3", readers, ("kms:Decrypt", "kms:DescribeKey"), by_s3),
         _use(settings, "WriteThroughS3", writers, ("kms:GenerateDataKey",), by_s3),
         *_envelope(settings, grants),
     ]
+    if use == COMPLIANCE and settings.audit_trail:
+        statements.append(_trail(settings))
     return document(statements)
+
+
+def replica_key_policy(settings: Settings) -> str:
+    """The policy of a key in the second region: replication encrypts, the restorer decrypts."""
+    region, account = settings.replica.region, settings.replica.account_id or settings.account_id
+    by_s3 = {"kms:ViaService": f"s3.{region}.amazonaws.com"}
+    replicator, restorer = (_arns(settings, [role]) for role in (Role.REPLICATOR, Role.RESTORER))
+    return document(
+        [
+            *_administration(settings, account),
+            _use(settings, "ReplicationEncrypts", replicator, ("kms:Encrypt", "kms:GenerateDataKey"), by_s3),
+            _use(settings, "RestorerDecrypts", restorer, ("kms:Decrypt", "kms:DescribeKey"), by_s3),
+        ]
+    )
+
+
+def signing_key_policy(settings: Settings) -> str:
+    """The policy of the signing key: anybody in the account may have the public half; who signs is added with it."""
+    public_half = Statement(
+        sid="PublicHalf",
+        principals={"AWS": _root(settings.account_id)},
+        actions=("kms:DescribeKey", "kms:GetPublicKey", "kms:Verify"),
+        resources=_THIS_KEY,
+        wildcard_reason=_THIS_KEY_REASON,
+    )
+    return document([*_administration(settings, settings.account_id), public_half])
 
 
 def operations_key_policy(settings: Settings) -> str:
@@ -138,7 +193,7 @@ def operations_key_policy(settings: Settings) -> str:
     users = _arns(settings, sorted({*SETTINGS_READERS, *SECRET_READERS, Role.SCHEDULER}))
     return document(
         [
-            *_administration(settings),
+            *_administration(settings, settings.account_id),
             _use(
                 settings,
                 "UseThroughServices",
@@ -169,8 +224,8 @@ def operations_key_policy(settings: Settings) -> str:
     )
 
 
-def _administration(settings: Settings) -> list[Statement]:
-    root = _root(settings)
+def _administration(settings: Settings, account: str) -> list[Statement]:
+    root = _root(account)
     if not settings.administrators:
         return [
             Statement(
@@ -202,6 +257,21 @@ def _administration(settings: Settings) -> list[Statement]:
     ]
 
 
+def _trail(settings: Settings) -> Statement:
+    account = settings.account_id
+    return Statement(
+        sid="TrailEncrypts",
+        principals={"Service": "cloudtrail.amazonaws.com"},
+        actions=("kms:DescribeKey", "kms:GenerateDataKey"),
+        resources=_THIS_KEY,
+        conditions={
+            "StringEquals": {"aws:SourceArn": trail_arn(settings)},
+            "StringLike": {"kms:EncryptionContext:aws:cloudtrail:arn": f"arn:aws:cloudtrail:*:{account}:trail/*"},
+        },
+        wildcard_reason=_THIS_KEY_REASON,
+    )
+
+
 def _envelope(settings: Settings, grants: Mapping[Role, Grant]) -> list[Statement]:
     unwrapping = _arns(settings, [role for role, grant in grants.items() if grant.unwraps])
     wrapping = _arns(settings, [role for role, grant in grants.items() if grant.wraps])
@@ -227,7 +297,7 @@ def _use(
     }
     return Statement(
         sid=sid,
-        principals={"AWS": _root(settings)},
+        principals={"AWS": _root(settings.account_id)},
         actions=actions,
         resources=_THIS_KEY,
         conditions=conditions,
@@ -235,8 +305,8 @@ def _use(
     )
 
 
-def _root(settings: Settings) -> str:
-    return f"arn:aws:iam::{settings.account_id}:root"
+def _root(account: str) -> str:
+    return f"arn:aws:iam::{account}:root"
 
 
 def _arns(settings: Settings, roles: list[Role]) -> tuple[str, ...]:

@@ -58,18 +58,22 @@ class Identity(pulumi.ComponentResource):
 
     Attributes:
         arns: role to ARN.
+        names: role to name.
     """
 
     arns: Mapping[Role, pulumi.Output[str]]
+    names: Mapping[Role, pulumi.Output[str]]
 
     def __init__(self, name: str, args: IdentityArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("aivo:backup:Identity", name, None, opts)
         self._settings = args.settings
         roles = [role for role in Role if _has_subject(args.settings, role)]
-        self.arns = {role: self._build_role(role, args) for role in roles}
+        resources = {role: self._build_role(role, args) for role in roles}
+        self.arns = {role: resource.arn for role, resource in resources.items()}
+        self.names = {role: resource.name for role, resource in resources.items()}
         self.register_outputs({"arns": {role.value: arn for role, arn in self.arns.items()}})
 
-    def _build_role(self, role: Role, args: IdentityArgs) -> pulumi.Output[str]:
+    def _build_role(self, role: Role, args: IdentityArgs) -> aws.iam.Role:
         settings = self._settings
         resource = aws.iam.Role(
             role.value,
@@ -88,11 +92,13 @@ class Identity(pulumi.ComponentResource):
             ),
             opts=pulumi.ResourceOptions(parent=resource),
         )
-        return resource.arn
+        return resource
 
 
 def _has_subject(settings: Settings, role: Role) -> bool:
     """Whether anybody could take on the role: no role waits around for a subject that does not exist."""
+    if role is Role.REPLICATOR:
+        return False  # made with the replica, whose keys it needs
     if role is Role.OPENSEARCH_STORE:
         return settings.opensearch.repository_type is RepositoryType.S3
     return True

@@ -3,15 +3,17 @@
 import pulumi
 import pulumi_aws as aws
 
-from aivo_backup.policy.names import OPERATIONS, PROJECT, Role
+from aivo_backup.policy.names import AUDIT, COMPLIANCE, OPERATIONS, PROJECT, Role
 from infra.agent import Agent, AgentArgs
 from infra.alerting import Alerting, AlertingArgs
+from infra.audit import Audit, AuditArgs
 from infra.cluster import Cluster, ClusterArgs
 from infra.encryption import Encryption, EncryptionArgs
 from infra.functions import Functions, FunctionsArgs
 from infra.identity import Identity, IdentityArgs
 from infra.network import Network, NetworkArgs
 from infra.publication import Publication, PublicationArgs
+from infra.replica import Replica, ReplicaArgs
 from infra.schedules import Schedules, SchedulesArgs
 from infra.settings import Settings
 from infra.storage import Storage, StorageArgs
@@ -19,7 +21,8 @@ from infra.storage import Storage, StorageArgs
 
 def run(settings: Settings) -> None:
     """Registers every resource of an environment and exports what others look up."""
-    opts = pulumi.ResourceOptions(providers=[_account(settings)])
+    home = _account(settings)
+    opts = pulumi.ResourceOptions(providers=[home])
     encryption = Encryption("encryption", EncryptionArgs(settings=settings), opts)
     storage = Storage("storage", StorageArgs(settings=settings, key_arns=encryption.arns), opts)
     identity = Identity(
@@ -27,6 +30,30 @@ def run(settings: Settings) -> None:
         IdentityArgs(settings=settings, key_arns=encryption.arns, bucket_names=storage.names),
         opts,
     )
+    if settings.audit_trail:
+        Audit(
+            "audit",
+            AuditArgs(
+                settings=settings,
+                audit_bucket=storage.buckets[AUDIT],
+                # The trail's own deliveries into the audit bucket would be recorded without end.
+                watched_buckets=[bucket.bucket.arn for use, bucket in storage.buckets.items() if use != AUDIT],
+                key_arn=encryption.arns[COMPLIANCE],
+            ),
+            opts,
+        )
+    if settings.replica.region:
+        Replica(
+            "replica",
+            ReplicaArgs(
+                settings=settings,
+                home=home,
+                buckets=storage.buckets,
+                key_arns=encryption.arns,
+                restorer=identity.names[Role.RESTORER],
+            ),
+            pulumi.ResourceOptions(providers=[_second_region(settings)]),
+        )
     publication = Publication(
         "publication",
         PublicationArgs(settings=settings, key_arns=encryption.arns, bucket_names=storage.names),
@@ -57,6 +84,7 @@ def run(settings: Settings) -> None:
     pulumi.export("settings", publication.document)
     pulumi.export("buckets", dict(storage.names))
     pulumi.export("keys", dict(encryption.arns))
+    pulumi.export("signing_key", encryption.signing_arn)
     pulumi.export("roles", {role.value: arn for role, arn in identity.arns.items()})
     pulumi.export("functions", {function.value: arn for function, arn in functions.arns.items()})
 
@@ -70,4 +98,15 @@ def _account(settings: Settings) -> aws.Provider:
         # The sandbox answers under one host name, so buckets cannot be part of it.
         s3_use_path_style=settings.sandbox,
         skip_metadata_api_check=settings.sandbox,
+    )
+
+
+def _second_region(settings: Settings) -> aws.Provider:
+    """The provider of the second region, in the vault account where there is one."""
+    replica = settings.replica
+    return aws.Provider(
+        f"{PROJECT}-replica",
+        region=replica.region,
+        allowed_account_ids=[replica.account_id or settings.account_id],
+        assume_roles=[{"role_arn": replica.provisioning_role}] if replica.provisioning_role else None,
     )

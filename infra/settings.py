@@ -62,6 +62,21 @@ class NetworkSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReplicaSettings:
+    """The second region.
+
+    Attributes:
+        region: where the copies are; no replica when empty.
+        account_id: the vault account that owns the copies; the environment's own when empty.
+        provisioning_role: ARN of the role in the vault account that this program acts under there.
+    """
+
+    region: str = ""
+    account_id: str = ""
+    provisioning_role: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class AlertSettings:
     """Whom alarms reach (runbook, "Escalation Path").
 
@@ -130,6 +145,8 @@ class Settings:
         bucket_suffix: makes bucket names unique among all accounts; empty uses the runbook's names as they are.
         administrators: ARNs that may administer keys (never use them); the account's root when empty.
         operators: ARNs that may take on the restorer and the initialiser.
+        audit_trail: record every touch of buckets and keys with a trail of our own; false where the organisation's
+            trail already does.
         schedules: overrides by the schedule's name.
     """
 
@@ -149,6 +166,8 @@ class Settings:
     functions: FunctionSettings = field(default_factory=FunctionSettings)
     network: NetworkSettings = field(default_factory=NetworkSettings)
     alerts: AlertSettings = field(default_factory=AlertSettings)
+    replica: ReplicaSettings = field(default_factory=ReplicaSettings)
+    audit_trail: bool = True
     postgres: PostgresSettings
     minio: MinioSettings
     opensearch: OpenSearchSettings

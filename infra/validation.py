@@ -4,7 +4,7 @@ import ipaddress
 
 from aivo_backup.policy.bounds import holds, matching, within
 from aivo_backup.policy.environment import LockMode, RepositoryType
-from aivo_backup.policy.names import COMPLIANCE, PROJECT, bucket_name
+from aivo_backup.policy.names import DOCUMENTS, PROJECT, bucket_name
 from aivo_backup.policy.objectives import require_objectives
 from aivo_backup.policy.retention import (
     COMPLIANCE_DAYS,
@@ -17,6 +17,8 @@ from aivo_backup.policy.schedules import BACKUPS, check_cron
 from infra.settings import ClusterSettings, FunctionSettings, NetworkSettings, Settings
 
 _ARN = r"arn:aws[a-z-]*:[a-z0-9-]+:[a-z0-9-]*:(?:\d{12})?:\S+"
+_ACCOUNT = r"\d{12}"
+_REGION = r"[a-z]{2}(?:-[a-z]+)+-\d"
 _DNS_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _DIGEST = r"[^\s@]+@sha256:[0-9a-f]{64}"
 _DIGEST_EXAMPLE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/aivo-backup@sha256:<64 hex digits>"
@@ -44,6 +46,7 @@ def check(settings: Settings) -> None:
     _check_functions(settings.functions, sandbox=settings.sandbox)
     _check_network(settings.network)
     _check_alerts(settings)
+    _check_replica(settings)
     _check_postgres(settings)
     _check_minio(settings)
     _check_opensearch(settings)
@@ -63,12 +66,12 @@ def _key(*path: str) -> str:
 
 def _check_account(settings: Settings) -> None:
     matching(_key("environment"), settings.environment, pattern=r"[a-z][a-z0-9-]{1,15}", example="prod")
-    matching(_key("region"), settings.region, pattern=r"[a-z]{2}(?:-[a-z]+)+-\d", example="us-east-1")
-    matching(_key("account_id"), settings.account_id, pattern=r"\d{12}", example="123456789012")
+    matching(_key("region"), settings.region, pattern=_REGION, example="us-east-1")
+    matching(_key("account_id"), settings.account_id, pattern=_ACCOUNT, example="123456789012")
     matching(
         _key("bucket_suffix"), settings.bucket_suffix, pattern=r"|-[a-z0-9](?:[a-z0-9-]*[a-z0-9])?", example="-prod-x"
     )
-    longest = bucket_name(COMPLIANCE, settings.bucket_suffix)
+    longest = bucket_name(DOCUMENTS, f"{settings.bucket_suffix}-replica")
     holds(
         _key("bucket_suffix"),
         settings.bucket_suffix,
@@ -210,6 +213,33 @@ def _check_alerts(settings: Settings) -> None:
             addresses,
             not settings.production or bool(addresses),
             bound="in production every level of the escalation path reaches somebody",
+        )
+
+
+def _check_replica(settings: Settings) -> None:
+    replica = settings.replica
+    holds(
+        _key("replica", "region"),
+        replica.region,
+        not settings.production or bool(replica.region),
+        bound="production has a second region",
+    )
+    if not replica.region:
+        return
+    matching(_key("replica", "region"), replica.region, pattern=_REGION, example="us-west-2")
+    holds(
+        _key("replica", "region"),
+        replica.region,
+        replica.region != settings.region,
+        bound="another than the home region",
+    )
+    if replica.account_id:
+        matching(_key("replica", "account_id"), replica.account_id, pattern=_ACCOUNT, example="123456789012")
+        matching(
+            _key("replica", "provisioning_role"),
+            replica.provisioning_role,
+            pattern=rf"arn:aws[a-z-]*:iam::{replica.account_id}:role/\S+",
+            example=f"arn:aws:iam::{replica.account_id}:role/backup-vault",
         )
 
 

@@ -48,7 +48,12 @@ LEASES_PREFIX = "leases/"
 ACCESS_LOGS_PREFIX = "access-logs/"
 
 COMPLIANCE = "compliance"
+AUDIT = "audit"
+DOCUMENTS = "dr-documents"
+VAULT = "vault"
 LOGS = "logs"
+SIGNING = "signing"
+"""The asymmetric key that seals evidence."""
 OPERATIONS = "operations"
 """The key of what is not backup data: log groups, queues, topics, the settings parameter and secrets."""
 
@@ -68,6 +73,7 @@ class Role(StrEnum):
     REPORTER = "reporter"
     RESTORER = "restorer"
     SCHEDULER = "scheduler"
+    REPLICATOR = "replicator"
 
 
 class Function(StrEnum):
@@ -133,6 +139,11 @@ def failed_events_queue(environment: str) -> str:
 def alert_topic(environment: str, level: int) -> str:
     """The SNS topic of an escalation level (1 to 3)."""
     return f"{PROJECT}-{environment}-level{level}"
+
+
+def trail_name(environment: str) -> str:
+    """The CloudTrail trail of an environment."""
+    return f"{PROJECT}-{environment}"
 
 
 def schedule_group(environment: str) -> str:

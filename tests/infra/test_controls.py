@@ -125,7 +125,7 @@ MUTANTS: list[tuple[Control, str, Mutation]] = [
             },
         ),
     ),
-    (storage.records_written_once, "overwritten", drop_statement(_POLICY, "compliance-policy", "WriteRecordsOnce")),
+    (storage.records_written_once, "overwritten", drop_statement(_POLICY, "compliance-policy", "WriteOnce")),
     (storage.records_written_once, "hidden", drop_statement(_POLICY, "compliance-policy", "NoDeleteMarkers")),
     (storage.locked, "no lock", remove(":BucketObjectLockConfiguration", "compliance-lock")),
     (
@@ -139,6 +139,45 @@ MUTANTS: list[tuple[Control, str, Mutation]] = [
         storage.locked,
         "outlives its promise",
         set_input(":BucketObjectLockConfiguration", "compliance-lock", ("rule", "defaultRetention", "days"), 3650),
+    ),
+    (storage.records_written_once, "audit hidden", drop_statement(_POLICY, "audit-policy", "NoDeleteMarkers")),
+    (storage.locked, "vault unlocked", remove(":BucketObjectLockConfiguration", "vault-lock")),
+    (
+        storage.locked_objects_go_when_their_class_is_over,
+        "kept for ever",
+        set_input(_LIFECYCLE, "vault-lifecycle", ("rules", 0, "expiration"), None),
+    ),
+    (
+        storage.locked_objects_go_when_their_class_is_over,
+        "gone early",
+        set_input(_LIFECYCLE, "audit-lifecycle", ("rules", 0, "expiration", "days"), 365),
+    ),
+    (storage.replicated, "one region", remove(":BucketReplicationConfig", "minio-replication")),
+    (
+        storage.replicated,
+        "deletions stay",
+        set_input(
+            ":BucketReplicationConfig",
+            "minio-replication",
+            ("rules", 0, "deleteMarkerReplication", "status"),
+            "Disabled",
+        ),
+    ),
+    (
+        storage.only_replication_writes_copies,
+        "anybody",
+        drop_statement(_POLICY, "vault-replica-policy", "OnlyReplicationWrites"),
+    ),
+    (access.touched_objects_are_recorded, "no trail", remove(":Trail", "trail")),
+    (
+        access.touched_objects_are_recorded,
+        "no digests",
+        set_input(":Trail", "trail", ("enableLogFileValidation",), False),
+    ),
+    (
+        access.touched_objects_are_recorded,
+        "a bucket unwatched",
+        set_input(":Trail", "trail", ("advancedEventSelectors", 1, "fieldSelectors", 2, "startsWiths"), ["x"]),
     ),
     (access.keys_rotate, "never rotates", set_input(_KEY, "minio-key", ("enableKeyRotation",), False)),
     (

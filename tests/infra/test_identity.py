@@ -193,6 +193,10 @@ NEEDS: dict[Role, tuple[Ask, ...]] = {
         Ask(action="s3:PutObject", use="compliance", key="reports/daily/x/report.html", context=_ONCE),
     ),
     Role.SCHEDULER: (),
+    Role.REPLICATOR: (
+        *(Ask(action="s3:GetObjectVersionForReplication", use=use, key="any/key") for use in ("minio", "vault")),
+        *(Ask(action="kms:Decrypt", use=use, context=_VIA_S3) for use in ("minio", "compliance")),
+    ),
 }
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from aivo_backup.errors import ConfigurationError
@@ -56,6 +57,9 @@ REFUSED: list[tuple[str, str, dict[str, Any], tuple[str, ...]]] = [
     ("subnets alone", "prod", {"aivo-backup:functions": {"security_groups": []}}, ("security_groups", "together")),
     ("range", "prod", {"aivo-backup:network": {"aws_ranges": ["10.0.0.0/40"]}}, ("aws_ranges", "10.0.0.0/40")),
     ("nobody is told", "prod", {"aivo-backup:alerts": {"level3": []}}, ("alerts.level3", "escalation")),
+    ("one region", "prod", {"aivo-backup:replica": {"region": ""}}, ("replica.region", "second region")),
+    ("same region", "prod", {"aivo-backup:replica": {"region": "us-east-1"}}, ("replica.region", "us-east-1")),
+    ("vault", "prod", {"aivo-backup:replica": {"account_id": "444444444444"}}, ("provisioning_role", "444444444444")),
     ("address", "prod", {"aivo-backup:alerts": {"level1": ["on-call"]}}, ("alerts.level1", "'on-call'")),
     ("fulls", "prod", {"aivo-backup:postgres": {"full_backups_kept": 6}}, ("full_backups_kept", "6", "7")),
     ("window", "prod", {"aivo-backup:postgres": {"recovery_window_days": 13}}, ("recovery_window_days", "13", "14")),
@@ -118,6 +122,7 @@ def test_the_program_refuses_before_it_registers_anything() -> None:
         register("prod", overrides={"aivo-backup:schedules": {"minio-backup-incr": {"cron": "0 3 * * *"}}})
 
 
+@hypothesis_settings(deadline=None, max_examples=30)
 @given(days=st.integers(-10, 10_000), mode=st.sampled_from(LockMode))
 def test_production_takes_exactly_the_promised_lock(days: int, mode: LockMode) -> None:
     overrides = {"aivo-backup:evidence": {"days": days, "mode": mode.value}}
@@ -128,6 +133,7 @@ def test_production_takes_exactly_the_promised_lock(days: int, mode: LockMode) -
             _loaded("prod", overrides)
 
 
+@hypothesis_settings(deadline=None, max_examples=30)
 @given(days=st.integers(1, COMPLIANCE_DAYS), mode=st.sampled_from(LockMode))
 def test_development_takes_any_lock_within_the_promise(days: int, mode: LockMode) -> None:
     overrides = {"aivo-backup:evidence": {"days": days, "mode": mode.value}}

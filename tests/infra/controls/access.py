@@ -169,3 +169,30 @@ def web_identity_names_one_account(plan: Plan) -> list[str]:
             if len(subjects) != 1 or "*" in subjects[0] or audiences != ["sts.amazonaws.com"]:
                 findings.append(role.name)
     return findings
+
+
+def touched_objects_are_recorded(plan: Plan) -> list[str]:
+    """CloudTrail.1, .2, .4: every region, encrypted, digests validated, data events of every backup bucket."""
+    if not plan.settings()["production"]:
+        return []
+    trails = plan.all(":Trail")
+    if len(trails) != 1:
+        return ["no trail"]
+    inputs = trails[0].inputs
+    findings = [
+        f"trail: {name}"
+        for name in ("isMultiRegionTrail", "enableLogFileValidation", "kmsKeyId")
+        if not inputs.get(name)
+    ]
+    watched = {
+        start
+        for entry in inputs["advancedEventSelectors"]
+        for fields in entry["fieldSelectors"]
+        for start in fields.get("startsWiths", [])
+    }
+    wanted = {use: f"arn:aws:s3:::{name}/" for use, name in plan.outputs["buckets"].items()}
+    return findings + [
+        f"trail: {use} is not watched"
+        for use, arn in wanted.items()
+        if use not in ("audit", "logs") and arn not in watched
+    ]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from aivo_backup.policy.retention import COMPLIANCE_DAYS
+from aivo_backup.policy.retention import AUDIT_DAYS, COMPLIANCE_DAYS, DISASTER_RECOVERY_DOCUMENT_DAYS
 from tests.infra.plans import Document, Plan, Resource, listed, statements
 
 _BUCKET = "s3/bucket:Bucket"
@@ -13,7 +13,7 @@ def _uses(plan: Plan) -> list[str]:
 
 
 def _data_uses(plan: Plan) -> list[str]:
-    return [use for use in _uses(plan) if use != "logs"]
+    return [use for use in _uses(plan) if not use.startswith("logs")]
 
 
 def _each_bucket(plan: Plan, suffix: str, part: str, good: Callable[[Resource], bool], uses: list[str]) -> list[str]:
@@ -157,13 +157,14 @@ def customer_keys_denied(plan: Plan) -> list[str]:
 def wrong_key_denied(plan: Plan) -> list[str]:
     """A put that names another key, or none of ours, is refused; one that names no key is not."""
     header = "s3:x-amz-server-side-encryption-aws-kms-key-id"
-    keys = plan.outputs["keys"]
 
     def good(use: str) -> bool:
+        encryption = plan.one(":BucketServerSideEncryptionConfiguration", f"{use}-encryption")
+        key = encryption.inputs["rules"][0]["applyServerSideEncryptionByDefault"]["kmsMasterKeyId"]
         policy = plan.one(":BucketPolicy", f"{use}-policy").document()
         return any(
             statement["Effect"] == "Deny"
-            and statement["Condition"] == {"Null": {header: "false"}, "StringNotEquals": {header: keys[use]}}
+            and statement["Condition"] == {"Null": {header: "false"}, "StringNotEquals": {header: key}}
             for statement in statements(policy)
         )
 
@@ -181,35 +182,101 @@ def no_foreign_principal(plan: Plan) -> list[str]:
     return findings
 
 
+_LOCKED = {
+    "compliance": COMPLIANCE_DAYS,
+    "audit": AUDIT_DAYS,
+    "dr-documents": DISASTER_RECOVERY_DOCUMENT_DAYS,
+    "vault": COMPLIANCE_DAYS,
+}
+
+
+def _locked_uses(plan: Plan) -> dict[str, int]:
+    return {
+        use: _LOCKED[use.removesuffix("-replica")] for use in _uses(plan) if use.removesuffix("-replica") in _LOCKED
+    }
+
+
 def records_written_once(plan: Plan) -> list[str]:
-    """Records and reports are created, never overwritten and never hidden by a delete marker."""
-    policy = plan.one(":BucketPolicy", "compliance-policy").document()
+    """What is locked is created, never overwritten and never hidden by a delete marker."""
     findings: list[str] = []
-    if not _denies(policy, "s3:PutObject", "Null", "s3:if-none-match", "true"):
-        findings.append("compliance: a record can be overwritten")
-    markers = [
-        statement
-        for statement in statements(policy)
-        if statement["Effect"] == "Deny" and "s3:DeleteObject" in listed(statement["Action"])
-    ]
-    if not markers or any("Condition" in statement for statement in markers):
-        findings.append("compliance: a record can be hidden by a delete marker")
+    for use in _locked_uses(plan):
+        policy = plan.one(":BucketPolicy", f"{use}-policy").document()
+        # Replication writes the copies, and CloudTrail the audit log: neither asks for write-once.
+        if use in ("compliance", "dr-documents", "vault") and not _denies(
+            policy, "s3:PutObject", "Null", "s3:if-none-match", "true"
+        ):
+            findings.append(f"{use}: an object can be overwritten")
+        markers = [
+            statement
+            for statement in statements(policy)
+            if statement["Effect"] == "Deny" and "s3:DeleteObject" in listed(statement["Action"])
+        ]
+        if not any("Condition" not in statement for statement in markers):
+            findings.append(f"{use}: an object can be hidden by a delete marker")
     return findings
 
 
 def locked(plan: Plan) -> list[str]:
-    """S3.15, CKV_AWS_143: the compliance bucket is locked, in production for good and for exactly what is promised."""
-    bucket = plan.one(_BUCKET, "compliance-bucket")
-    locks = [entry for entry in plan.all(":BucketObjectLockConfiguration") if entry.name == "compliance-lock"]
-    if not bucket.inputs.get("objectLockEnabled") or not locks:
-        return ["compliance: no object lock"]
-    default = locks[0].inputs["rule"]["defaultRetention"]
+    """S3.15, CKV_AWS_143: each class is locked, in production for good and for exactly what is promised."""
     findings: list[str] = []
-    if default["days"] > COMPLIANCE_DAYS:
-        findings.append(f"compliance: locked for {default['days']} days, promised are {COMPLIANCE_DAYS}")
-    if plan.settings()["production"] and (default["mode"], default["days"]) != ("COMPLIANCE", COMPLIANCE_DAYS):
-        findings.append(f"compliance: {default['mode']} for {default['days']} days in production")
+    locks = {
+        entry.name: entry.inputs["rule"]["defaultRetention"] for entry in plan.all(":BucketObjectLockConfiguration")
+    }
     evidence = plan.settings()["evidence"]
-    if (default["mode"], default["days"]) != (evidence["lock_mode"], evidence["lock_days"]):
-        findings.append("compliance: the default lock is not the one that writers set")
+    for use, promised in _locked_uses(plan).items():
+        lock = locks.get(f"{use}-lock")
+        if lock is None or not plan.one(_BUCKET, f"{use}-bucket").inputs.get("objectLockEnabled"):
+            findings.append(f"{use}: no object lock")
+            continue
+        if lock["days"] > promised:
+            findings.append(f"{use}: locked for {lock['days']} days, promised are {promised}")
+        if plan.settings()["production"] and (lock["mode"], lock["days"]) != ("COMPLIANCE", promised):
+            findings.append(f"{use}: {lock['mode']} for {lock['days']} days in production")
+        if use == "compliance" and (lock["mode"], lock["days"]) != (evidence["lock_mode"], evidence["lock_days"]):
+            findings.append("compliance: the default lock is not the one that writers set")
     return findings
+
+
+def locked_objects_go_when_their_class_is_over(plan: Plan) -> list[str]:
+    """No lock and no lifecycle keeps anything beyond its class (COPPA), and none ends it early."""
+    findings: list[str] = []
+    for use, promised in _locked_uses(plan).items():
+        rules = plan.one(":BucketLifecycleConfiguration", f"{use}-lifecycle").inputs["rules"]
+        ends = [rule["expiration"]["days"] for rule in rules if "days" in rule.get("expiration", {})]
+        if ends != [promised]:
+            findings.append(f"{use}: ends after {ends} days, promised are {promised}")
+    return findings
+
+
+def replicated(plan: Plan) -> list[str]:
+    """CKV_AWS_144: in production every backup bucket has a copy in another region, under a key of that region."""
+    if not plan.settings()["production"]:
+        return []
+    rules = {entry.name: entry.inputs["rules"] for entry in plan.all(":BucketReplicationConfig")}
+    findings: list[str] = []
+    for use in _data_uses(plan):
+        if use.endswith("-replica"):
+            continue
+        rule = rules.get(f"{use}-replication", [{}])[0]
+        target = rule.get("destination", {})
+        key = target.get("encryptionConfiguration", {}).get("replicaKmsKeyId", "")
+        if rule.get("status") != "Enabled" or not target.get("bucket", "").endswith("-replica"):
+            findings.append(f"{use}: not replicated")
+        elif "-replica-key" not in key or rule["deleteMarkerReplication"]["status"] != "Enabled":
+            findings.append(f"{use}: replicated without a key of its own, or without deletions")
+    return findings
+
+
+def only_replication_writes_copies(plan: Plan) -> list[str]:
+    """A copy is written by S3 alone."""
+    return [
+        use
+        for use in _data_uses(plan)
+        if use.endswith("-replica")
+        and not any(
+            statement["Effect"] == "Deny"
+            and {"s3:PutObject", "s3:DeleteObject", "s3:DeleteObjectVersion"} <= set(listed(statement["Action"]))
+            and "Condition" not in statement
+            for statement in statements(plan.one(":BucketPolicy", f"{use}-policy").document())
+        )
+    ]
