@@ -12,7 +12,7 @@ import pytest
 from aivo_backup.catalog.records import Check, RecoveryPoint
 from aivo_backup.errors import VerificationError
 from aivo_backup.policy.environment import BackupKind
-from aivo_backup.stores.port import TestedRestore
+from aivo_backup.stores.port import TestedRestore as Outcome
 from sandbox.state import Sandbox
 from tests.sandbox.postgres_lab import Lab, new_lab
 
@@ -53,11 +53,11 @@ def history(lab: Lab) -> History:
     return History(full=full, incremental=incremental, last_heartbeat=last)
 
 
-def named(tested: TestedRestore) -> dict[str, Check]:
+def named(tested: Outcome) -> dict[str, Check]:
     return {check.name: check for check in tested.checks}
 
 
-def failed(tested: TestedRestore) -> dict[str, str]:
+def failed(tested: Outcome) -> dict[str, str]:
     return {check.name: check.detail for check in tested.checks if not check.passed}
 
 

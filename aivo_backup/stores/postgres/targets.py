@@ -115,8 +115,9 @@ class Window:
 
     @property
     def earliest(self) -> datetime:
-        """The oldest moment, UTC."""
-        return self.sets[0].usable_from
+        """The oldest moment, UTC. In its first second it depends: the end of a set is known to the second only, and
+        PostgreSQL itself refuses a moment that lies before."""
+        return self.sets[0].stopped
 
     @property
     def latest(self) -> datetime:
@@ -158,7 +159,7 @@ def choose_set(target: Target, window: Window) -> BackupSet:
     candidates = [backup for backup in window.sets if _ends_before(backup, target)]
     if target.kind in (TargetKind.XID, TargetKind.NAME):
         return candidates[0]
-    return candidates[-1]
+    return candidates[-1] if candidates else window.sets[0]
 
 
 def _check_bounds(target: Target, window: Window) -> None:

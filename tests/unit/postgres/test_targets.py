@@ -31,8 +31,8 @@ def at(moment: datetime, label: str = "") -> Target:
         (Target(), "NEW"),
         (at(DAY + HOUR), "OLD"),
         (at(DAY + 5 * HOUR), "NEW"),
-        # Of a set's end only the whole second is known, so the next one is the first that is safe.
-        (at(DAY + timedelta(seconds=1)), "OLD"),
+        (at(DAY), "OLD"),
+        # Of a set's end only the whole second is known, so an older set is the safe choice where there is one.
         (at(DAY + 4 * HOUR + timedelta(milliseconds=500)), "OLD"),
         (at(DAY + 4 * HOUR + timedelta(seconds=1)), "NEW"),
         (at(DAY + 5 * HOUR, label="OLD"), "OLD"),
@@ -53,7 +53,7 @@ def test_recovery_starts_from_the_newest_set_that_ends_before_the_target(target:
 @pytest.mark.parametrize(
     ("target", "words"),
     [
-        (at(DAY), "2026-11-22T01:00:01.000000Z to 2026-11-22T07:00:01.000000Z"),
+        (at(DAY - timedelta(milliseconds=1)), "2026-11-22T01:00:00.000000Z to 2026-11-22T07:00:01.000000Z"),
         (at(DAY - HOUR), "outside the recovery window"),
         (at(DAY + 7 * HOUR), "outside the recovery window"),
         (Target(kind=TargetKind.LSN, value="0/300004F"), "0/3000050 to 0/D000000"),
