@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,7 +17,7 @@ from aivo_backup.policy.codec import format_time
 from aivo_backup.policy.environment import BackupKind, Component, MinioSettings
 from aivo_backup.stores import port
 from aivo_backup.stores.aws import s3_client
-from aivo_backup.stores.minio import Change, MinioStore, RestoreRequest, S3ObjectStore, Selection
+from aivo_backup.stores.minio import Change, LeanS3ObjectStore, MinioStore, RestoreRequest, S3ObjectStore, Selection
 from aivo_backup.stores.minio.objects import Attributes
 from sandbox.data.minio import DOCUMENTS, LARGE_KEY, LIBRARY, change_minio, load_minio
 from sandbox.state import REGION, Sandbox
@@ -24,25 +25,40 @@ from tests.unit.minio.contract import BUCKET, PAGE, ObjectStoreContract
 
 if TYPE_CHECKING:
     from types_boto3_s3.client import S3Client
+    from types_boto3_s3.type_defs import ObjectIdentifierTypeDef
 
-FILES = 300
-LARGE_BYTES = 20 * 1024 * 1024 + 1
+FILES = 150
+LARGE_BYTES = 12 * 1024 * 1024 + 1
 
 
-def minio_client(sandbox: Sandbox, *, secret_key: str = "", endpoint: str = "") -> "S3Client":
+def minio_store(sandbox: Sandbox, *, secret_key: str = "", endpoint: str = "") -> LeanS3ObjectStore:
+    """The sandbox's MinIO, or what is wrong on purpose."""
     session = boto3.Session(
         aws_access_key_id=sandbox.secret("minio-source", "access-key"),
         aws_secret_access_key=secret_key or sandbox.secret("minio-source", "secret-key"),
         region_name=REGION,
     )
-    return s3_client(session, endpoint_url=endpoint or sandbox.minio_url, ca_file=str(sandbox.ca_file))
+    client = s3_client(session, endpoint_url=endpoint or sandbox.minio_url, ca_file=str(sandbox.ca_file))
+    return LeanS3ObjectStore(client, session=session, ca_file=str(sandbox.ca_file))
+
+
+def aws_store(sandbox: Sandbox, *, encryption_key: str = "") -> LeanS3ObjectStore:
+    """The sandbox's S3, as its administrator."""
+    session = sandbox.aws()
+    return LeanS3ObjectStore(
+        s3_client(session), session=session, ca_file=str(sandbox.ca_file), encryption_key=encryption_key
+    )
 
 
 def erase(client: "S3Client", bucket: str) -> None:
     """Empties a bucket of every version, and removes it."""
     for page in client.get_paginator("list_object_versions").paginate(Bucket=bucket):
-        for item in [*page.get("Versions", []), *page.get("DeleteMarkers", [])]:
-            client.delete_object(Bucket=bucket, Key=item.get("Key", ""), VersionId=item.get("VersionId", ""))
+        found = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
+        named: list[ObjectIdentifierTypeDef] = [
+            {"Key": item.get("Key", ""), "VersionId": item.get("VersionId", "")} for item in found
+        ]
+        if named:
+            client.delete_objects(Bucket=bucket, Delete={"Objects": named, "Quiet": True})
     for upload in client.list_multipart_uploads(Bucket=bucket).get("Uploads", []):
         client.abort_multipart_upload(Bucket=bucket, Key=upload.get("Key", ""), UploadId=upload.get("UploadId", ""))
     client.delete_bucket(Bucket=bucket)
@@ -57,33 +73,41 @@ def made() -> Iterator[list[tuple["S3Client", str]]]:
         erase(client, bucket)
 
 
-class Versioned(ObjectStoreContract):
-    """The contract needs one name; the tests of this folder share servers, so the bucket is made anew each time."""
-
-    def versioned(self, client: "S3Client", made: list[tuple["S3Client", str]]) -> S3ObjectStore:
-        for bucket in (BUCKET, "contract-second"):
-            if bucket in {item.get("Name") for item in client.list_buckets().get("Buckets", [])}:
-                erase(client, bucket)
-        client.create_bucket(Bucket=BUCKET)
-        client.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
-        made.append((client, BUCKET))
-        return S3ObjectStore(client, page=PAGE)
+def emptied(client: "S3Client", made: list[tuple["S3Client", str]]) -> "S3Client":
+    """The contract needs one name, and the tests of this folder share servers: its bucket is made anew each time."""
+    for bucket in (BUCKET, "contract-second"):
+        if bucket in {item.get("Name") for item in client.list_buckets().get("Buckets", [])}:
+            erase(client, bucket)
+    client.create_bucket(Bucket=BUCKET)
+    client.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
+    made.append((client, BUCKET))
+    return client
 
 
-class TestMinioKeepsTheContract(Versioned):
+class TestMinioKeepsTheContract(ObjectStoreContract):
     # MinIO lists uploads under way by their whole key alone. As a target it would keep those of a killed run, which
     # it clears by itself after a day.
     uploads_prefix = "left/behind"
 
-    @pytest.fixture
-    def store(self, sandbox: Sandbox, made: list[tuple["S3Client", str]]) -> S3ObjectStore:
-        return self.versioned(minio_client(sandbox), made)
+    @pytest.fixture(params=["boto3", "lean"])
+    def store(
+        self, request: pytest.FixtureRequest, sandbox: Sandbox, made: list[tuple["S3Client", str]]
+    ) -> S3ObjectStore:
+        lean = minio_store(sandbox)
+        lean.page = PAGE
+        client = emptied(lean.client, made)
+        return lean if request.param == "lean" else S3ObjectStore(client, page=PAGE)
 
 
-class TestTheAwsApiKeepsTheContract(Versioned):
-    @pytest.fixture
-    def store(self, sandbox: Sandbox, made: list[tuple["S3Client", str]]) -> S3ObjectStore:
-        return self.versioned(s3_client(sandbox.aws()), made)
+class TestTheAwsApiKeepsTheContract(ObjectStoreContract):
+    @pytest.fixture(params=["boto3", "lean"])
+    def store(
+        self, request: pytest.FixtureRequest, sandbox: Sandbox, made: list[tuple["S3Client", str]]
+    ) -> S3ObjectStore:
+        lean = aws_store(sandbox)
+        lean.page = PAGE
+        client = emptied(lean.client, made)
+        return lean if request.param == "lean" else S3ObjectStore(client, page=PAGE)
 
 
 @dataclass
@@ -92,11 +116,19 @@ class World:
 
     sandbox: Sandbox
     prefix: str
-    source: "S3Client"
-    target: "S3Client"
+    origin: LeanS3ObjectStore
+    target_store: LeanS3ObjectStore
     settings: MinioSettings
     key: str
     now: datetime
+
+    @property
+    def source(self) -> "S3Client":
+        return self.origin.client
+
+    @property
+    def target(self) -> "S3Client":
+        return self.target_store.client
 
     @property
     def documents(self) -> str:
@@ -114,8 +146,8 @@ class World:
     def store(self) -> MinioStore:
         return MinioStore(
             settings=self.settings,
-            source=S3ObjectStore(self.source),
-            target=S3ObjectStore(self.target, encryption_key=self.key),
+            source=self.origin,
+            target=self.target_store,
             bucket=self.bucket,
             clock=lambda: self.now,
         )
@@ -147,8 +179,10 @@ class World:
 
     def contents(self, bucket: str) -> dict[str, tuple[str, Attributes]]:
         """Key to ETag and attributes."""
-        store = S3ObjectStore(self.source)
-        return {item.key: (item.etag, store.info(bucket, item.key).attributes) for item in store.objects(bucket)}
+        listed = list(self.origin.objects(bucket))
+        with ThreadPoolExecutor(8) as pool:
+            infos = list(pool.map(self.origin.info, [bucket] * len(listed), [item.key for item in listed]))
+        return {item.key: (item.etag, info.attributes) for item, info in zip(listed, infos, strict=True)}
 
 
 def failed(tested: port.TestedRestore) -> dict[str, str]:
@@ -159,7 +193,9 @@ def failed(tested: port.TestedRestore) -> dict[str, str]:
 def world(sandbox: Sandbox) -> Generator[World]:
     """Real files in MinIO, once for this module."""
     prefix = f"t{uuid.uuid4().hex[:8]}-"
-    source, target = minio_client(sandbox), s3_client(sandbox.aws())
+    key = sandbox.aws().client("kms").create_key()["KeyMetadata"].get("Arn", "")
+    origin, target_store = minio_store(sandbox), aws_store(sandbox, encryption_key=key)
+    source, target = origin.client, target_store.client
     settings = MinioSettings(
         endpoint=sandbox.minio_url,
         buckets=(f"{prefix}heartbeat", f"{prefix}{DOCUMENTS}", f"{prefix}{LIBRARY}"),
@@ -168,12 +204,11 @@ def world(sandbox: Sandbox) -> Generator[World]:
         bytes_in_flight=32 * 1024 * 1024,
         verify_share=1.0,
     )
-    key = sandbox.aws().client("kms").create_key()["KeyMetadata"].get("Arn", "")
     world = World(
         sandbox=sandbox,
         prefix=prefix,
-        source=source,
-        target=target,
+        origin=origin,
+        target_store=target_store,
         settings=settings,
         key=key,
         now=datetime.now(UTC).replace(microsecond=0),
@@ -278,17 +313,17 @@ def test_a_byte_flipped_at_rest_in_the_named_version_is_found_by_name(world: Wor
 def test_a_source_that_was_emptied_is_not_followed(world: World) -> None:
     world.backup(BackupKind.FULL)
     narrowed = replace(world, settings=replace(world.settings, buckets=(world.settings.heartbeat_bucket,)))
-    before = len(list(S3ObjectStore(world.target).versions(world.bucket)))
+    before = len(list(world.target_store.versions(world.bucket)))
     with pytest.raises(RefusedError, match="are gone at the source"):
         narrowed.backup(BackupKind.INCREMENTAL)
-    assert len(list(S3ObjectStore(world.target).versions(world.bucket))) == before
+    assert len(list(world.target_store.versions(world.bucket))) == before
     world.now = narrowed.now
 
 
 def test_wrong_credentials_and_a_dead_endpoint_are_said_in_one_line(world: World, sandbox: Sandbox) -> None:
-    refused = replace(world.store, source=S3ObjectStore(minio_client(sandbox, secret_key="wrong-secret")))
+    refused = replace(world.store, source=minio_store(sandbox, secret_key="wrong-secret"))
     with pytest.raises(AccessDeniedError, match=sandbox.minio_url):
         refused.backup(BackupKind.FULL, now=world.now + timedelta(minutes=1), progress=port.silent)
-    dead = replace(world.store, source=S3ObjectStore(minio_client(sandbox, endpoint="https://localhost:1")))
+    dead = replace(world.store, source=minio_store(sandbox, endpoint="https://localhost:1"))
     with pytest.raises(UnreachableError, match="https://localhost:1"):
         dead.backup(BackupKind.FULL, now=world.now + timedelta(minutes=1), progress=port.silent)

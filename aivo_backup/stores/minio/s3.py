@@ -4,7 +4,7 @@ import base64
 import binascii
 import heapq
 import zlib
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -20,6 +20,7 @@ from aivo_backup.stores.minio.objects import (
     ListedObject,
     ListedVersion,
     ObjectInfo,
+    Reading,
     Stored,
 )
 from aivo_backup.stores.minio.reading import Patience
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from types_boto3_s3.type_defs import CompletedPartTypeDef, ObjectIdentifierTypeDef
 
 T = TypeVar("T")
-_PAGE = 1000
+PAGE = 1000
 _MINIMUM_PART_BYTES = 5 * 1024 * 1024
 _CHANGED = {"PreconditionFailed", "ConditionalRequestConflict", "412"}
 _ABSENT = {"NoSuchBucket", "NoSuchKey", "NoSuchVersion", "NoSuchUpload", "MethodNotAllowed", "404", "405"}
@@ -43,7 +44,12 @@ _HEADERS = {
 
 
 @contextmanager
-def _errors(what: str) -> Generator[None]:
+def s3_errors(what: str) -> Generator[None]:
+    """Turns botocore's errors into the port's; ``what`` says what was being done.
+
+    Raises:
+        AbsentError, ChangedError, and what :func:`aivo_backup.stores.aws.translated` raises.
+    """
     try:
         with translated(what):
             yield
@@ -70,10 +76,10 @@ class S3ObjectStore:
     minimum_part_bytes = _MINIMUM_PART_BYTES
 
     def __init__(
-        self, client: "S3Client", *, encryption_key: str = "", patience: Patience | None = None, page: int = _PAGE
+        self, client: "S3Client", *, encryption_key: str = "", patience: Patience | None = None, page: int = PAGE
     ) -> None:
-        self._client = client
-        self._page = page
+        self.client = client
+        self.page = page
         self._has_answered = False
         self._patience = patience or Patience()
         self._encryption: dict[str, Any] = (
@@ -86,26 +92,26 @@ class S3ObjectStore:
     @property
     def name(self) -> str:
         """The endpoint's URL."""
-        return self._client.meta.endpoint_url
+        return self.client.meta.endpoint_url
 
     def buckets(self) -> tuple[str, ...]:
         """See the port."""
-        answer = self._asked("list the buckets", self._client.list_buckets)
+        answer = self._asked("list the buckets", self.client.list_buckets)
         return tuple(sorted(bucket.get("Name", "") for bucket in answer.get("Buckets", [])))
 
     def create_bucket(self, bucket: str) -> None:
         """See the port."""
         try:
-            with _errors(f"create the bucket {bucket} at {self.name}"):
-                self._client.create_bucket(Bucket=bucket)
+            with s3_errors(f"create the bucket {bucket} at {self.name}"):
+                self.client.create_bucket(Bucket=bucket)
         except BackupError as error:
             if not (isinstance(error.__cause__, ClientError) and "BucketAlready" in str(error.__cause__)):
                 raise
 
     def keeps_versions(self, bucket: str) -> bool:
         """See the port."""
-        with _errors(f"read the versioning of bucket {bucket} at {self.name}"):
-            return self._client.get_bucket_versioning(Bucket=bucket).get("Status") == "Enabled"
+        with s3_errors(f"read the versioning of bucket {bucket} at {self.name}"):
+            return self.client.get_bucket_versioning(Bucket=bucket).get("Status") == "Enabled"
 
     def objects(self, bucket: str, prefix: str = "") -> Iterator[ListedObject]:
         """See the port."""
@@ -113,8 +119,8 @@ class S3ObjectStore:
         while True:
             page = self._asked(
                 f"list {bucket}/{prefix}",
-                lambda token=token: self._client.list_objects_v2(
-                    Bucket=bucket, Prefix=prefix, MaxKeys=self._page, **token
+                lambda token=token: self.client.list_objects_v2(
+                    Bucket=bucket, Prefix=prefix, MaxKeys=self.page, **token
                 ),
             )
             for item in page.get("Contents", []):
@@ -134,8 +140,8 @@ class S3ObjectStore:
         while True:
             page = self._asked(
                 f"list the versions of {bucket}/{prefix}",
-                lambda markers=markers: self._client.list_object_versions(
-                    Bucket=bucket, Prefix=prefix, MaxKeys=self._page, **markers
+                lambda markers=markers: self.client.list_object_versions(
+                    Bucket=bucket, Prefix=prefix, MaxKeys=self.page, **markers
                 ),
             )
             kept = (
@@ -160,8 +166,7 @@ class S3ObjectStore:
                 )
                 for item in page.get("DeleteMarkers", [])
             )
-            # Each page holds two lists that are ordered on their own.
-            yield from heapq.merge(kept, deleted, key=_key_of)
+            yield from in_key_order(kept, deleted)
             if not page.get("IsTruncated"):
                 return
             markers = {"KeyMarker": page.get("NextKeyMarker", "")}
@@ -175,8 +180,8 @@ class S3ObjectStore:
         while True:
             page = self._asked(
                 f"list {bucket}/{prefix}",
-                lambda token=token: self._client.list_objects_v2(
-                    Bucket=bucket, Prefix=prefix, Delimiter="/", MaxKeys=self._page, **token
+                lambda token=token: self.client.list_objects_v2(
+                    Bucket=bucket, Prefix=prefix, Delimiter="/", MaxKeys=self.page, **token
                 ),
             )
             names += [item.get("Prefix", "")[len(prefix) : -1] for item in page.get("CommonPrefixes", [])]
@@ -187,11 +192,11 @@ class S3ObjectStore:
     def info(self, bucket: str, key: str, *, version_id: str = "") -> ObjectInfo:
         """See the port."""
         version: dict[str, Any] = {"VersionId": version_id} if version_id else {}
-        with _errors(f"look at {bucket}/{key} at {self.name}"):
-            answer = self._client.head_object(Bucket=bucket, Key=key, **version)
+        with s3_errors(f"look at {bucket}/{key} at {self.name}"):
+            answer = self.client.head_object(Bucket=bucket, Key=key, **version)
         return _info(answer, answer.get("ContentLength", 0))
 
-    def open(self, bucket: str, key: str, *, version_id: str = "", if_match: str = "", start: int = 0) -> "_S3Reading":
+    def open(self, bucket: str, key: str, *, version_id: str = "", if_match: str = "", start: int = 0) -> Reading:
         """See the port."""
         options: dict[str, Any] = {}
         if version_id:
@@ -201,8 +206,8 @@ class S3ObjectStore:
         if start:
             options["Range"] = f"bytes={start}-"
         what = f"read {bucket}/{key} at {self.name}"
-        with _errors(what):
-            answer = self._client.get_object(Bucket=bucket, Key=key, **options)
+        with s3_errors(what):
+            answer = self.client.get_object(Bucket=bucket, Key=key, **options)
         size = answer.get("ContentLength", 0)
         if start:
             size = int(answer.get("ContentRange", "").rpartition("/")[2] or start + size)
@@ -213,8 +218,8 @@ class S3ObjectStore:
     ) -> Stored:
         """See the port."""
         options: dict[str, Any] = {"IfNoneMatch": "*"} if only_new else {}
-        with _errors(f"write {bucket}/{key} at {self.name}"):
-            answer = self._client.put_object(
+        with s3_errors(f"write {bucket}/{key} at {self.name}"):
+            answer = self.client.put_object(
                 Bucket=bucket,
                 Key=key,
                 Body=body,
@@ -225,13 +230,17 @@ class S3ObjectStore:
             )
         return Stored(version_id=answer.get("VersionId", ""), etag=answer.get("ETag", "").strip('"'))
 
-    def begin_upload(self, bucket: str, key: str, attributes: Attributes) -> "_S3Upload":
+    def begin_upload(self, bucket: str, key: str, attributes: Attributes) -> "S3Upload":
         """See the port."""
-        with _errors(f"begin to write {bucket}/{key} at {self.name}"):
-            answer = self._client.create_multipart_upload(
+        return S3Upload(self.client, bucket, key, self.new_upload_id(bucket, key, attributes))
+
+    def new_upload_id(self, bucket: str, key: str, attributes: Attributes) -> str:
+        """Begins a multipart upload and answers its id."""
+        with s3_errors(f"begin to write {bucket}/{key} at {self.name}"):
+            answer = self.client.create_multipart_upload(
                 Bucket=bucket, Key=key, ChecksumAlgorithm="CRC32", **_parameters(attributes), **self._encryption
             )
-        return _S3Upload(self._client, bucket, key, answer["UploadId"])
+        return answer["UploadId"]
 
     def abort_uploads(self, bucket: str, prefix: str) -> int:
         """See the port."""
@@ -240,10 +249,10 @@ class S3ObjectStore:
         while True:
             page = self._asked(
                 f"list the uploads under way in {bucket}/{prefix}",
-                lambda markers=markers: self._client.list_multipart_uploads(Bucket=bucket, Prefix=prefix, **markers),
+                lambda markers=markers: self.client.list_multipart_uploads(Bucket=bucket, Prefix=prefix, **markers),
             )
             for item in page.get("Uploads", []):
-                _S3Upload(self._client, bucket, item.get("Key", ""), item.get("UploadId", "")).abort()
+                S3Upload(self.client, bucket, item.get("Key", ""), item.get("UploadId", "")).abort()
                 aborted += 1
             if not page.get("IsTruncated"):
                 return aborted
@@ -255,23 +264,29 @@ class S3ObjectStore:
     def delete(self, bucket: str, keys: Sequence[str]) -> None:
         """See the port."""
         objects: list[ObjectIdentifierTypeDef] = [{"Key": key} for key in keys]
-        with _errors(f"delete {len(keys)} objects in {bucket} at {self.name}"):
-            answer = self._client.delete_objects(Bucket=bucket, Delete={"Objects": objects, "Quiet": True})
+        with s3_errors(f"delete {len(keys)} objects in {bucket} at {self.name}"):
+            answer = self.client.delete_objects(Bucket=bucket, Delete={"Objects": objects, "Quiet": True})
         for failed in answer.get("Errors", []):
             raise BackupError(
                 f"delete {bucket}/{failed.get('Key', '')} at {self.name}: {failed.get('Code', 'refused')}",
                 mend="check the role's permission to delete",
             )
 
-    def _asked(self, what: str, ask: Callable[[], T]) -> T:
-        def once() -> T:
-            with _errors(f"{what} at {self.name}"):
-                return ask()
+    def patiently(self, ask: Callable[[], T]) -> T:
+        """Asks again while the store does not answer, unless it has never answered.
 
-        # A store that has never answered is a wrong endpoint sooner than an outage, and a person waits for the word.
-        answer = self._patience.retried(once) if self._has_answered else once()
+        That is a wrong endpoint sooner than an outage, and a person waits for the word.
+        """
+        answer = self._patience.retried(ask) if self._has_answered else ask()
         self._has_answered = True
         return answer
+
+    def _asked(self, what: str, ask: Callable[[], T]) -> T:
+        def once() -> T:
+            with s3_errors(f"{what} at {self.name}"):
+                return ask()
+
+        return self.patiently(once)
 
 
 class _S3Reading:
@@ -281,53 +296,71 @@ class _S3Reading:
         self.info = info
 
     def read(self, amount: int) -> bytes:
-        with _errors(self._what):
+        with s3_errors(self._what):
             return self._body.read(amount)
 
     def close(self) -> None:
         self._body.close()
 
 
-class _S3Upload:
+class S3Upload:
+    """See :class:`.objects.Upload`."""
+
     def __init__(self, client: "S3Client", bucket: str, key: str, upload_id: str) -> None:
+        self.bucket = bucket
+        self.key = key
+        self.upload_id = upload_id
         self._client = client
-        self._bucket = bucket
-        self._key = key
-        self._id = upload_id
         self._parts: list[CompletedPartTypeDef] = []
 
     def put_part(self, body: bytes) -> None:
+        """See the port. A cheap checksum guards the transfer of a part; the SHA-256 of the whole is the engine's."""
         number = len(self._parts) + 1
-        # A cheap checksum guards the transfer of a part; the SHA-256 of the whole is the engine's.
         checksum = base64.b64encode(zlib.crc32(body).to_bytes(4, "big")).decode("ascii")
-        with _errors(f"write part {number} of {self._bucket}/{self._key}"):
+        etag = self.send(number, body, checksum)
+        self._parts.append({"PartNumber": number, "ETag": etag, "ChecksumCRC32": checksum})
+
+    def send(self, number: int, body: bytes, checksum: str) -> str:
+        """Sends one part, with its CRC-32 in base64, and answers its ETag."""
+        with s3_errors(f"write part {number} of {self.bucket}/{self.key}"):
             answer = self._client.upload_part(
-                Bucket=self._bucket,
-                Key=self._key,
-                UploadId=self._id,
+                Bucket=self.bucket,
+                Key=self.key,
+                UploadId=self.upload_id,
                 PartNumber=number,
                 Body=body,
                 ChecksumCRC32=checksum,
             )
-        self._parts.append({"PartNumber": number, "ETag": answer["ETag"], "ChecksumCRC32": checksum})
+        return answer["ETag"]
 
     def complete(self) -> Stored:
-        with _errors(f"finish writing {self._bucket}/{self._key}"):
+        """See the port."""
+        with s3_errors(f"finish writing {self.bucket}/{self.key}"):
             answer = self._client.complete_multipart_upload(
-                Bucket=self._bucket, Key=self._key, UploadId=self._id, MultipartUpload={"Parts": self._parts}
+                Bucket=self.bucket, Key=self.key, UploadId=self.upload_id, MultipartUpload={"Parts": self._parts}
             )
         return Stored(version_id=answer.get("VersionId", ""), etag=answer.get("ETag", "").strip('"'))
 
     def abort(self) -> None:
+        """See the port."""
         try:
-            with _errors(f"abort writing {self._bucket}/{self._key}"):
-                self._client.abort_multipart_upload(Bucket=self._bucket, Key=self._key, UploadId=self._id)
+            with s3_errors(f"abort writing {self.bucket}/{self.key}"):
+                self._client.abort_multipart_upload(Bucket=self.bucket, Key=self.key, UploadId=self.upload_id)
         except AbsentError:
             return
 
 
-def _key_of(version: ListedVersion) -> str:
-    return version.key
+def in_key_order(kept: Iterable[ListedVersion], deleted: Iterable[ListedVersion]) -> Iterator[ListedVersion]:
+    """One page's versions and delete markers, which come as two lists, each in order."""
+    return heapq.merge(kept, deleted, key=lambda version: version.key)
+
+
+def without_framing(headers: Mapping[str, str]) -> dict[str, str]:
+    """The headers without ``aws-chunked``: framing of an upload that some servers keep as if it told of the content."""
+    codings = [coding.strip() for coding in headers.get("content-encoding", "").split(",")]
+    kept = ", ".join(coding for coding in codings if coding and coding != "aws-chunked")
+    others = {name: value for name, value in headers.items() if name != "content-encoding"}
+    return others | ({"content-encoding": kept} if kept else {})
 
 
 def _utc(moment: datetime | None) -> datetime:
@@ -338,10 +371,6 @@ def _utc(moment: datetime | None) -> datetime:
 
 def _info(answer: Mapping[str, Any], size: int) -> ObjectInfo:
     headers = {header: answer[parameter] for header, parameter in _HEADERS.items() if answer.get(parameter)}
-    if "content-encoding" in headers:
-        # Framing of the upload that some servers wrongly keep as if it described the content.
-        codings = [coding.strip() for coding in headers["content-encoding"].split(",")]
-        headers["content-encoding"] = ", ".join(coding for coding in codings if coding != "aws-chunked")
     return ObjectInfo(
         size=size,
         etag=answer.get("ETag", "").strip('"'),
@@ -350,7 +379,7 @@ def _info(answer: Mapping[str, Any], size: int) -> ObjectInfo:
         attributes=Attributes(
             content_type=answer.get("ContentType", ""),
             metadata={name.lower(): value for name, value in answer.get("Metadata", {}).items()},
-            headers={name: value for name, value in headers.items() if value},
+            headers=without_framing(headers),
         ),
     )
 
