@@ -12,6 +12,7 @@ from aivo_backup.errors import ConfigurationError
 
 ROOTS = (Path("/usr/share"), Path("/usr/lib/python3"), Path("/usr/include"), Path("/usr/lib"), Path("/usr/bin"))
 _LARGEST_BYTES = 512 * 1024
+_SMALLER_BYTES = (128 * 1024, 32 * 1024, 8 * 1024)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +47,10 @@ def choose_files(wanted: int, *, largest_total_bytes: int, roots: Sequence[Path]
     for root in roots:
         found.update((file.path, file) for file in _files_below(root) if file.size_bytes <= _LARGEST_BYTES)
         chosen = _spread(found.values(), wanted, largest_total_bytes)
+        if len(chosen) == wanted:
+            return sorted(chosen, key=lambda file: file.path)
+    for largest in _SMALLER_BYTES:  # a bare machine: enough files, and most of them big
+        chosen = _spread((file for file in found.values() if file.size_bytes <= largest), wanted, largest_total_bytes)
         if len(chosen) == wanted:
             return sorted(chosen, key=lambda file: file.path)
     raise ConfigurationError(
