@@ -225,12 +225,14 @@ def test_a_machine_with_too_few_files_is_told_what_to_install(tmp_path: Path) ->
 
 
 def test_on_a_machine_whose_files_are_mostly_big_the_small_ones_are_chosen(tmp_path: Path) -> None:
-    for number in range(40):
-        (tmp_path / f"big-{number}").write_bytes(b"x" * 200_000)
+    for number in range(400):
+        with (tmp_path / f"big-{number}").open("wb") as file:
+            file.truncate(200_000)
     for number in range(20):
-        (tmp_path / f"small-{number}").write_bytes(b"x" * 100)
-    chosen = choose_files(20, largest_total_bytes=1_000_000, roots=[tmp_path])
-    assert {file.size_bytes for file in chosen} == {100}
+        (tmp_path / f"small-{number}").write_bytes(b"x" * 6_000)
+    # One big file leaves too little for a single small one.
+    chosen = choose_files(20, largest_total_bytes=205_000, roots=[tmp_path])
+    assert {file.size_bytes for file in chosen} == {6_000}
 
 
 def test_a_concatenation_has_its_length_and_is_the_same_each_time() -> None:
