@@ -66,8 +66,8 @@ GRANTS: dict[Role, tuple[Grant, ...]] = {
             use=POSTGRES,
             reads=("",),
             writes=(ARCHIVE_PREFIX, BACKUP_PREFIX, INVENTORY_PREFIX, LEASES_PREFIX),
-            # After a backup was killed half way, pgBackRest removes what it left before it starts the next one, and
-            # fails when it may not. Only delete markers: the versions stay for the bucket's 14 days.
+            # Every backup asks to delete backup/<stanza>/latest, and one that follows a killed one removes what that
+            # left; pgBackRest fails where it may not. Only delete markers: the versions stay for the bucket's 14 days.
             removes=(BACKUP_PREFIX,),
             unwraps=True,
             why="takes backups",
