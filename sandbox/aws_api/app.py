@@ -39,12 +39,26 @@ _STRIPES = 64
 _UNDERSCORED = "HTTP_" + gunicorn_settings.NOTE.replace("-", "_")
 
 
+class _Dispatcher(DomainDispatcherApplication):
+    """moto's dispatcher, which for every request lists the folder of its own package to tell which service is meant,
+    under a lock: most of the time of a small request. There are few hosts, so each is looked up once."""
+
+    def __init__(self, create_app: Callable[..., Any]) -> None:
+        super().__init__(create_app)
+        self._known: dict[str | None, Any] = {}
+
+    def get_backend_for_host(self, host: str | None) -> Any:
+        if host not in self._known:
+            self._known[host] = super().get_backend_for_host(host)
+        return self._known[host]
+
+
 class AwsApi:
     """moto with a control interface, and with writes of one S3 key one after the other."""
 
     def __init__(self, *, account: str, access_key: str, secret_key: str, token: str) -> None:
         self.instance = uuid.uuid4().hex
-        self._moto: Any = DomainDispatcherApplication(create_backend_app)
+        self._moto: Any = _Dispatcher(create_backend_app)
         self._token = token
         self._account = account
         self._administrator = Credentials(access_key, secret_key)
