@@ -61,7 +61,8 @@ def restore_row(result: Restore) -> list[str]:
     return [
         result.component.value,
         result.recovery_point,
-        seconds_text(result.loss_seconds),
+        # A restore of some keys or indices brings no heartbeat back; its loss is not guessed.
+        seconds_text(result.loss_seconds) if result.loss_seconds is not None else "not measured",
         seconds_text(result.seconds),
         f"{good} of {len(result.checks)}",
         "passed" if result.passed else "FAILED",
