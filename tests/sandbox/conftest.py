@@ -6,23 +6,31 @@ from collections.abc import Generator
 import pytest
 
 from sandbox import servers
+from sandbox.processes import start_ticks
 from sandbox.state import CHECKOUT, HOME_VARIABLE, Sandbox
 from tests.sandbox.lone import Provisioned, provision_lone
 
 
 @pytest.fixture(scope="session")
 def sandbox() -> Generator[Sandbox]:
-    """The servers, running, in ``build/test-sandbox`` (or AIVO_BACKUP_SANDBOX, if set). A server that does not come
-    up fails every test that needs it. What was down before is down afterwards."""
-    before = os.environ.get(HOME_VARIABLE)
-    os.environ[HOME_VARIABLE] = before or str(CHECKOUT / "build" / "test-sandbox")
+    """The servers, running, with empty stores, in ``build/test-sandbox``. A server that does not come up fails every
+    test that needs it.
+
+    With AIVO_BACKUP_SANDBOX set, that sandbox is used as it is, and left running if it was. A second test run at the
+    same time shares the first one's.
+    """
+    chosen = os.environ.get(HOME_VARIABLE)
+    os.environ[HOME_VARIABLE] = chosen or str(CHECKOUT / "build" / "test-sandbox")
     shared = Sandbox()
-    ran_before = shared.processes.find("aws") is not None
+    guest = shared.processes.find("aws") is not None if chosen else _another_run_owns(shared)
+    if not guest and not chosen:
+        servers.reset(shared)  # what an earlier run left, and perhaps its processes
+        shared.remember(test_run=[os.getpid(), start_ticks(os.getpid())])
     servers.up(shared)
     yield shared
-    if not ran_before:
+    if not guest:
         servers.down(shared)
-    if before is None:
+    if chosen is None:
         del os.environ[HOME_VARIABLE]
 
 
@@ -34,3 +42,8 @@ def provisioned(tmp_path_factory: pytest.TempPathFactory) -> Generator[Provision
         yield provision_lone(home)
     finally:
         Sandbox(home=home).processes.stop_all()
+
+
+def _another_run_owns(shared: Sandbox) -> bool:
+    pid, started = shared.remembered().get("test_run", (0, None))
+    return started is not None and start_ticks(pid) == started
