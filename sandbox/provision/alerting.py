@@ -3,6 +3,8 @@
 import json
 from typing import Any, cast
 
+from botocore.exceptions import ClientError
+
 from sandbox.provision.resources import Clients, Document, Realiser, Resource
 from sandbox.provision.words import json_form, tag_list, tag_map
 
@@ -169,8 +171,10 @@ class Dashboard(Realiser):
     def read(self, aws: Clients, resource: Resource) -> Document | None:
         try:
             held = aws.cloudwatch.get_dashboard(DashboardName=self.name(resource))
-        except aws.cloudwatch.exceptions.DashboardNotFoundError:
-            return None
+        except ClientError as error:
+            if error.response.get("Error", {}).get("Code") == "ResourceNotFound":
+                return None
+            raise
         return {"body": json_form(held["DashboardBody"])}
 
     def write(self, aws: Clients, resource: Resource, wanted: Document, current: Document | None) -> None:
