@@ -14,7 +14,6 @@ from aivo_backup.errors import BackupError, ConfigurationError
 
 if TYPE_CHECKING:
     from types_boto3_cloudwatch.client import CloudWatchClient
-    from types_boto3_ecr.client import ECRClient
     from types_boto3_iam.client import IAMClient
     from types_boto3_kms.client import KMSClient
     from types_boto3_lambda.client import LambdaClient
@@ -115,11 +114,6 @@ class Clients:
     def secrets(self) -> "SecretsManagerClient":
         """Secrets Manager."""
         return self.session.client("secretsmanager")
-
-    @cached_property
-    def ecr(self) -> "ECRClient":
-        """Elastic Container Registry."""
-        return self.session.client("ecr")
 
 
 @dataclass(frozen=True, kw_only=True)
