@@ -8,11 +8,13 @@ from infra.agent import Agent, AgentArgs
 from infra.alerting import Alerting, AlertingArgs
 from infra.audit import Audit, AuditArgs
 from infra.cluster import Cluster, ClusterArgs
+from infra.dashboard import Dashboard, DashboardArgs
 from infra.encryption import Encryption, EncryptionArgs
 from infra.functions import Functions, FunctionsArgs
 from infra.identity import Identity, IdentityArgs
 from infra.network import Network, NetworkArgs
 from infra.publication import Publication, PublicationArgs
+from infra.registry import Registry, RegistryArgs
 from infra.replica import Replica, ReplicaArgs
 from infra.schedules import Schedules, SchedulesArgs
 from infra.settings import Settings
@@ -76,6 +78,10 @@ def run(settings: Settings) -> None:
         opts,
     )
     Alerting("alerting", AlertingArgs(settings=settings, key_arn=encryption.arns[OPERATIONS]), opts)
+    Dashboard("dashboard", DashboardArgs(settings=settings, bucket_names=storage.names), opts)
+    if settings.registry:
+        registry = Registry("registry", RegistryArgs(settings=settings, key_arn=encryption.arns[OPERATIONS]), opts)
+        pulumi.export("registry", registry.url)
     cluster = Cluster(
         "cluster", ClusterArgs(settings=settings, role_arns=identity.arns, document=publication.document), opts
     )

@@ -147,6 +147,7 @@ class Settings:
         operators: ARNs that may take on the restorer and the initialiser.
         audit_trail: record every touch of buckets and keys with a trail of our own; false where the organisation's
             trail already does.
+        registry: make an image repository; false where images come from one that exists.
         schedules: overrides by the schedule's name.
     """
 
@@ -168,6 +169,7 @@ class Settings:
     alerts: AlertSettings = field(default_factory=AlertSettings)
     replica: ReplicaSettings = field(default_factory=ReplicaSettings)
     audit_trail: bool = True
+    registry: bool = True
     postgres: PostgresSettings
     minio: MinioSettings
     opensearch: OpenSearchSettings

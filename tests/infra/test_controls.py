@@ -292,6 +292,16 @@ MUTANTS: list[tuple[Control, str, Mutation]] = [
         "capabilities",
         set_input(_CRONJOB, "minio-backup", (*_POD, "containers", 0, "securityContext", "capabilities"), None),
     ),
+    (
+        workloads.images_scanned_and_immutable,
+        "tags move",
+        set_input("ecr/repository:Repository", "images", ("imageTagMutability",), "MUTABLE"),
+    ),
+    (
+        workloads.images_scanned_and_immutable,
+        "not scanned",
+        set_input("ecr/repository:Repository", "images", ("imageScanningConfiguration",), None),
+    ),
     (workloads.no_secret_values, "in the state", _with_secret_value),
     (workloads.pods_have_network_policy, "open", remove(":NetworkPolicy", "aivo-backup-minio-writer-network")),
 ]

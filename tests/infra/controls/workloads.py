@@ -100,3 +100,14 @@ def pods_have_network_policy(plan: Plan) -> list[str]:
         ):
             findings.append(workload.name)
     return findings
+
+
+def images_scanned_and_immutable(plan: Plan) -> list[str]:
+    """ECR.1, ECR.2, CKV_AWS_51, 136, 163: a tag never comes to mean another image, and pushes are scanned."""
+    return [
+        repository.name
+        for repository in plan.all("ecr/repository:Repository")
+        if repository.inputs.get("imageTagMutability") != "IMMUTABLE"
+        or not repository.inputs.get("imageScanningConfiguration", {}).get("scanOnPush")
+        or repository.inputs["encryptionConfigurations"][0]["encryptionType"] != "KMS"
+    ]
