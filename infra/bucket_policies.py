@@ -199,7 +199,7 @@ def _encryption(bucket: str, key_arn: str) -> list[Statement]:
             principals=ANYONE,
             actions=_PUT,
             resources=objects,
-            conditions={"Null": {key_header: "false"}, "StringNotEquals": {key_header: key_arn}},
+            conditions={"Null": {key_header: "false"}, "ArnNotEquals": {key_header: key_arn}},
         ),
         Statement(
             sid="NoCustomerProvidedKeys",

@@ -282,6 +282,7 @@ def _function_statements(settings: Settings, function: Function) -> list[Stateme
             )
         )
     if settings.functions.subnets:
+        ec2 = f"arn:aws:ec2:{region}:{account}"
         statements += [
             Statement(
                 sid="LookUpInterfaces",
@@ -289,16 +290,24 @@ def _function_statements(settings: Settings, function: Function) -> list[Stateme
                 resources=("*",),
                 wildcard_reason="EC2's describing actions know no resources",
             ),
+            # Lambda makes interfaces whose ids nobody knows beforehand, in the subnets and groups that it was given.
             Statement(
                 sid="JoinVpc",
+                actions=("ec2:CreateNetworkInterface",),
+                resources=(
+                    f"{ec2}:network-interface/*",
+                    *(f"{ec2}:subnet/{subnet}" for subnet in settings.functions.subnets),
+                    *(f"{ec2}:security-group/{group}" for group in settings.functions.security_groups),
+                ),
+            ),
+            Statement(
+                sid="KeepOwnInterfaces",
                 actions=(
                     "ec2:AssignPrivateIpAddresses",
-                    "ec2:CreateNetworkInterface",
                     "ec2:DeleteNetworkInterface",
                     "ec2:UnassignPrivateIpAddresses",
                 ),
-                # Lambda makes interfaces whose ids nobody knows beforehand, in the subnets and groups it was given.
-                resources=(f"arn:aws:ec2:{region}:{account}:*/*",),
+                resources=(f"{ec2}:network-interface/*",),
             ),
         ]
     return statements

@@ -164,7 +164,7 @@ def wrong_key_denied(plan: Plan) -> list[str]:
         policy = plan.one(":BucketPolicy", f"{use}-policy").document()
         return any(
             statement["Effect"] == "Deny"
-            and statement["Condition"] == {"Null": {header: "false"}, "StringNotEquals": {header: key}}
+            and statement["Condition"] == {"Null": {header: "false"}, "ArnNotEquals": {header: key}}
             for statement in statements(policy)
         )
 
