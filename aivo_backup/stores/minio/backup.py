@@ -18,6 +18,7 @@ from aivo_backup.stores.minio.decisions import (
     audited,
     decide,
     guarded,
+    resumed,
     source_listing,
 )
 from aivo_backup.stores.minio.manifest import (
@@ -41,6 +42,7 @@ from aivo_backup.stores.port import Clock, Progress
 HEARTBEAT_KEY = "heartbeat.json"
 _TRIES_AT_A_CHANGING_OBJECT = 4
 _DELETE_BATCH = 1000
+CHECKPOINT_OBJECTS = 10_000
 _FAILURES_NAMED = 20
 _PROGRESS_EVERY = 1000
 
@@ -85,6 +87,7 @@ class BackupRun:
         kind: a full run also audits the target against the last point.
         now: start of the run, UTC; names the point.
         accept_deletions: lets the run pass the deletion guard.
+        checkpoint_objects: after so many copied objects, what was copied is put down for a run that takes over.
     """
 
     settings: MinioSettings
@@ -96,6 +99,7 @@ class BackupRun:
     clock: Clock
     progress: Progress
     accept_deletions: bool = False
+    checkpoint_objects: int = CHECKPOINT_OBJECTS
     patience: Patience = field(default_factory=Patience)
 
     def run(self) -> StoredSummary:
@@ -137,16 +141,26 @@ class BackupRun:
         buckets = sorted(self.settings.buckets or self.source.buckets())
         # An empty bucket is part of the point too.
         tally = _Tally(buckets={bucket: BucketCount(objects=0, size_bytes=0) for bucket in buckets})
-        writer = ManifestWriter(store=self.target, bucket=self.bucket, point=point, patience=self.patience)
+        writer = ManifestWriter(
+            store=self.target,
+            bucket=self.bucket,
+            point=point,
+            patience=self.patience,
+            checkpoint_objects=self.checkpoint_objects,
+        )
         with Spool[str]() as removed:
-            for outcome in in_order(
-                self._steps(self._decisions(points, last, guard, buckets)), threads=self.settings.transfers
-            ):
+            decisions = decide(source_listing(self.source, buckets), points.recorded(last) if last else iter(()))
+            decisions = resumed(decisions, points.abandoned(newest.point if newest else ""))
+            if self.kind is BackupKind.FULL:
+                decisions = audited(decisions, self.target, self.bucket)
+            for outcome in in_order(self._steps(guarded(decisions, guard)), threads=self.settings.transfers):
                 self._take(outcome, writer, tally, removed, guard, increment=bool(base))
-            self._raise_failures(tally)
-            guard.check()
             parts = writer.finish()
+            self._raise_failures(tally, writer)
+            guard.check()
             self._delete(removed)
+        if self.kind is BackupKind.FULL:
+            self._abort_uploads()
         heartbeat = self._heartbeat(tally.heartbeat)
         return write_summary(
             self.target,
@@ -169,18 +183,12 @@ class BackupRun:
             patience=self.patience,
         )
 
-    def _decisions(
-        self, points: Points, last: Summary | None, guard: DeletionGuard, buckets: Iterable[str]
-    ) -> Iterator[Decision]:
-        decisions = decide(source_listing(self.source, buckets), points.recorded(last) if last else iter(()))
-        if self.kind is BackupKind.FULL:
-            abandoned = sum(
-                self.target.abort_uploads(self.bucket, prefix) for prefix in (MINIO_DATA_PREFIX, MINIO_LONG_PREFIX)
-            )
-            if abandoned:
-                self.progress(f"aborted {abandoned} uploads that an earlier run left behind")
-            decisions = audited(decisions, self.target, self.bucket)
-        return guarded(decisions, guard)
+    def _abort_uploads(self) -> None:
+        """All of this run's uploads have ended by now, so what is under way was left by one that died."""
+        prefixes = (MINIO_DATA_PREFIX, MINIO_LONG_PREFIX)
+        abandoned = sum(self.target.abort_uploads(self.bucket, prefix) for prefix in prefixes)
+        if abandoned:
+            self.progress(f"aborted {abandoned} uploads that an earlier run left behind")
 
     def _steps(self, decisions: Iterable[Decision]) -> Iterator[Ready[_Outcome] | Callable[[], _Outcome]]:
         copier = Copier(
@@ -192,7 +200,7 @@ class BackupRun:
         )
         for decision in decisions:
             if decision.action is Action.KEEP:
-                yield Ready(result=_Outcome(decision=decision, entry=decision.entry))
+                yield Ready(result=_Outcome(decision=decision, entry=decision.kept))
             elif decision.listed is None:
                 yield Ready(result=_Outcome(decision=decision))
             else:
@@ -260,14 +268,14 @@ class BackupRun:
         if outcome.error is not None:
             tally.failures.append(f"{decision.bucket}/{decision.key} ({outcome.error.what})")
             if len(tally.failures) >= _FAILURES_NAMED:
-                self._raise_failures(tally)
+                self._raise_failures(tally, writer)
             return
         if entry is not None:
             tally.add(outcome, entry)
             if (entry.bucket, entry.key) == (self.settings.heartbeat_bucket, HEARTBEAT_KEY):
                 tally.heartbeat = entry
             if not (increment and recorded and recorded.from_full and recorded.entry is entry):
-                writer.add(entry)
+                writer.add(entry, copied_bytes=outcome.copied_bytes)
             if tally.objects % _PROGRESS_EVERY == 0:
                 self.progress(f"{tally.objects} objects, {tally.copied} of them copied")
             return
@@ -279,8 +287,9 @@ class BackupRun:
         if increment and recorded and recorded.in_full:
             writer.add(Gone(bucket=decision.bucket, key=decision.key))
 
-    def _raise_failures(self, tally: _Tally) -> None:
+    def _raise_failures(self, tally: _Tally, writer: ManifestWriter) -> None:
         if tally.failures:
+            writer.finish()  # so that the next run need not copy the others again
             raise BackupError(
                 f"{len(tally.failures)} objects could not be copied: {', '.join(tally.failures)}",
                 mend="mend what is said of each, and run the backup again",

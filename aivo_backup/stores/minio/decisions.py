@@ -46,6 +46,7 @@ class Decision:
     Attributes:
         listed: the object at the source; None for REMOVE, CLEAR and FORGET.
         recorded: what the last point says; None when it says nothing.
+        salvaged: what a run that died has copied of this very object; kept in place of what the last point says.
         target_key: of the object in the backup bucket.
     """
 
@@ -55,11 +56,17 @@ class Decision:
     target_key: str
     listed: ListedObject | None = None
     recorded: Recorded | None = None
+    salvaged: Entry | None = None
 
     @property
     def entry(self) -> Entry | None:
         """The last point's entry."""
         return self.recorded.entry if self.recorded else None
+
+    @property
+    def kept(self) -> Entry | None:
+        """The entry that is carried over, if the object is kept."""
+        return self.salvaged or self.entry
 
 
 def source_listing(source: ObjectStore, buckets: Iterable[str]) -> Iterator[tuple[str, ListedObject]]:
@@ -113,6 +120,27 @@ def _present(bucket: str, listed: ListedObject, known: Recorded | None) -> Decis
     )
 
 
+def resumed(decisions: Iterator[Decision], abandoned: Iterator[Entry]) -> Iterator[Decision]:
+    """Keeps what a run that died had copied, where the source has not changed since; both are in order."""
+    copied = next(abandoned, None)
+    for decision in decisions:
+        while copied is not None and (copied.bucket, copied.key) < (decision.bucket, decision.key):
+            copied = next(abandoned, None)
+        at_hand = copied is not None and (copied.bucket, copied.key) == (decision.bucket, decision.key)
+        if copied is not None and at_hand and decision.action is Action.COPY and _is_of(copied, decision.listed):
+            yield replace(decision, action=Action.KEEP, salvaged=copied)
+        else:
+            yield decision
+
+
+def _is_of(entry: Entry, listed: ListedObject | None) -> bool:
+    return listed is not None and (entry.etag, entry.size, entry.last_modified) == (
+        listed.etag,
+        listed.size,
+        listed.last_modified,
+    )
+
+
 def audited(decisions: Iterator[Decision], target: ObjectStore, target_bucket: str) -> Iterator[Decision]:
     """Holds the decisions against what the target really has.
 
@@ -146,7 +174,7 @@ def _audited_bucket(
             if group.latest is not None:
                 yield _cleared(bucket, group.key, prefix)
         group = cursor.at(decision.target_key)
-        found = group.find(decision.entry.version_id) if group and decision.entry else None
+        found = group.find(decision.kept.version_id) if group and decision.kept else None
         yield _held_against(decision, found)
     for group in cursor.rest():
         if group.latest is not None:
@@ -156,12 +184,12 @@ def _audited_bucket(
 def _audited_alone(decision: Decision, target: ObjectStore, target_bucket: str) -> Decision:
     """For the few keys too long to be mirrored: they are not in the listing's order, so each is asked for."""
     found = None
-    if decision.action in (Action.KEEP, Action.COMPARE) and decision.entry:
+    if decision.action in (Action.KEEP, Action.COMPARE) and decision.kept:
         try:
             current = target.info(target_bucket, decision.target_key)
         except AbsentError:
             current = None
-        if current is not None and current.version_id == decision.entry.version_id:
+        if current is not None and current.version_id == decision.kept.version_id:
             found = ListedVersion(
                 key=decision.target_key,
                 version_id=current.version_id,
@@ -174,12 +202,12 @@ def _audited_alone(decision: Decision, target: ObjectStore, target_bucket: str) 
 
 
 def _held_against(decision: Decision, found: ListedVersion | None) -> Decision:
-    entry = decision.entry
+    entry = decision.kept
     if decision.action not in (Action.KEEP, Action.COMPARE) or entry is None:
         return decision
     if found and found.is_latest and (found.size, found.etag) == (entry.size, entry.target_etag):
         return decision
-    return replace(decision, action=Action.REPAIR)
+    return replace(decision, action=Action.REPAIR, salvaged=None)
 
 
 def _cleared(bucket: str, key: str, prefix: str) -> Decision:

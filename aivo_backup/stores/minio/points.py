@@ -1,10 +1,11 @@
 """The points that the backup bucket holds, and their contents as one ordered stream."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
+from heapq import merge
 
 from aivo_backup.errors import BackupError, UsageError
 from aivo_backup.policy.names import MINIO_MANIFEST_PREFIX
@@ -16,6 +17,7 @@ from aivo_backup.stores.minio.manifest import (
     Line,
     StoredSummary,
     Summary,
+    read_abandoned,
     read_lines,
     summary_key,
 )
@@ -63,6 +65,28 @@ class Points:
         found = self.store.objects(self.bucket, MINIO_MANIFEST_PREFIX)
         parts = (item.key.removeprefix(MINIO_MANIFEST_PREFIX).split("/") for item in found)
         return tuple(sorted(part[0] for part in parts if len(part) == 2 and part[1] == SUMMARY_NAME))
+
+    def abandoned(self, after: str) -> Iterator[Entry]:
+        """What runs copied that began after the point ``after`` and died, ordered; of two versions the newer one.
+
+        Args:
+            after: name of the newest point; empty when there is none.
+        """
+        parts: dict[str, list[str]] = {}
+        finished: set[str] = set()
+        for item in self.store.objects(self.bucket, MINIO_MANIFEST_PREFIX):
+            run, _, name = item.key.removeprefix(MINIO_MANIFEST_PREFIX).partition("/")
+            if name == SUMMARY_NAME:
+                finished.add(run)
+            elif run > after:
+                parts.setdefault(run, []).append(item.key)
+        # The newest first: a merge of equal places keeps this order.
+        runs = [self._abandoned(parts[run]) for run in sorted(parts, reverse=True) if run not in finished]
+        previous = ("", "")
+        for entry in merge(*runs, key=_place):
+            if _place(entry) != previous:
+                previous = _place(entry)
+                yield entry
 
     def load(self, point: str) -> StoredSummary:
         """A point's summary.
@@ -131,6 +155,14 @@ class Points:
                 f"the manifest of {summary.point} names {count} objects, its summary {summary.objects}",
                 mend="use another point",
             )
+
+    def _abandoned(self, keys: Iterable[str]) -> Iterator[Entry]:
+        previous = ("", "")
+        for key in sorted(keys):
+            for entry in read_abandoned(self.store, self.bucket, key, patience=self.patience):
+                if _place(entry) > previous:
+                    previous = _place(entry)
+                    yield entry
 
     def _base(self, summary: Summary) -> Summary:
         try:

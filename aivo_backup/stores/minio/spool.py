@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import IO, Generic, TypeVar
 
 T = TypeVar("T")
-_IN_MEMORY = 20_000
+_IN_MEMORY = 5_000
 
 
 @dataclass(kw_only=True)

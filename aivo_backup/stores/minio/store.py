@@ -8,7 +8,7 @@ from pathlib import Path
 from aivo_backup.catalog.records import Artefact, RecoveryPoint
 from aivo_backup.errors import ConfigurationError
 from aivo_backup.policy.environment import BackupKind, Component, MinioSettings
-from aivo_backup.stores.minio.backup import BackupRun
+from aivo_backup.stores.minio.backup import CHECKPOINT_OBJECTS, BackupRun
 from aivo_backup.stores.minio.manifest import StoredSummary
 from aivo_backup.stores.minio.objects import ObjectStore
 from aivo_backup.stores.minio.points import Points
@@ -28,6 +28,7 @@ class MinioStore:
         bucket: the backup bucket.
         clock: tells when a run ended.
         accept_deletions: lets a run pass the deletion guard; for one run, after a person looked.
+        checkpoint_objects: after so many copied objects a run puts down what another could take over.
     """
 
     settings: MinioSettings
@@ -37,6 +38,7 @@ class MinioStore:
     clock: Clock
     accept_deletions: bool = False
     patience: Patience = field(default_factory=Patience)
+    checkpoint_objects: int = CHECKPOINT_OBJECTS
 
     @property
     def component(self) -> Component:
@@ -60,6 +62,7 @@ class MinioStore:
             clock=self.clock,
             progress=progress,
             accept_deletions=self.accept_deletions,
+            checkpoint_objects=self.checkpoint_objects,
             patience=self.patience,
         )
         stored = run.run()

@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 
 from aivo_backup.errors import AccessDeniedError, BackupError, RefusedError, UnreachableError
+from aivo_backup.policy.environment import BackupKind
 from aivo_backup.stores.minio.manifest import target_key
 from aivo_backup.stores.minio.objects import Attributes, ChangedError, ListedObject, ListedVersion, Stored
 from aivo_backup.stores.minio.ordered import DisorderedListingError
@@ -27,8 +28,9 @@ def world() -> World:
 
 
 def manifest_lines(world: World, point: str) -> list[dict[str, object]]:
-    body = world.target.at(BUCKET, f"metadata/minio/{point}/manifest-00000.jsonl.gz").body or b""
-    return [json.loads(line) for line in gzip.decompress(body).splitlines()]
+    keys = [key for key in world.target.contents(BUCKET) if key.startswith(f"metadata/minio/{point}/manifest-")]
+    bodies = [gzip.decompress(world.target.at(BUCKET, key).body or b"") for key in sorted(keys)]
+    return [json.loads(line) for body in bodies for line in body.splitlines()]
 
 
 def changed_at(world: World, operation: str, key: str, change: bytes, *, times: int = 1) -> None:
@@ -191,6 +193,58 @@ def test_an_answer_smaller_than_the_listing_is_never_taken_for_the_object(world:
         world.backup()
 
 
+def died_at(world: World, number: int) -> None:
+    """The next run dies at its ``number``-th write of an object."""
+    left = [number]
+
+    def die(operation: str, _bucket: str, key: str) -> None:
+        if operation in ("put", "complete") and key.startswith("minio-data/"):
+            left[0] -= 1
+            if left[0] < 0:
+                raise KeyboardInterrupt
+
+    world.target.hook = die
+    with pytest.raises(KeyboardInterrupt):
+        world.backup()
+    world.target.hook = no_fault
+
+
+@pytest.mark.parametrize("kind", [FULL, INCREMENTAL])
+def test_a_run_takes_over_what_one_that_died_has_copied(world: World, kind: BackupKind) -> None:
+    world.settings = replace(SETTINGS, transfers=1)
+    died_at(world, 7)
+    assert world.store.held_points() == ()
+    world.put("file-0", b"changed since")
+    died_at(world, 3)
+    copied: list[str] = []
+    world.source.hook = lambda operation, _bucket, key: copied.append(key) if operation == "open" else None
+    taken = world.backup(kind)
+    assert copied == ["file-6", "file-7", "file-8", "file-9"], "only what came after the last part that was put down"
+    assert failed(world.restore_test(taken)) == {}
+    empty = MemoryStore()
+    world.restore(taken.point, empty)
+    assert empty.contents("docs") == world.source.contents("docs")
+
+
+def test_what_a_dead_run_left_is_believed_only_as_far_as_it_reads_and_is_there(world: World) -> None:
+    world.settings = replace(SETTINGS, transfers=1)
+    died_at(world, 9)
+    parts = sorted(key for key in world.target.contents(BUCKET) if key.startswith("metadata/"))
+    held = world.target.at(BUCKET, parts[1])
+    held.body = (held.body or b"")[:-9]
+    world.target.held[BUCKET].pop("minio-data/docs/file-0")
+    taken = world.backup()
+    assert failed(world.restore_test(taken)) == {}
+
+
+def test_one_object_that_fails_does_not_make_the_next_run_copy_the_others_again(world: World) -> None:
+    world.source.body_hook = lambda key, body: body[:-1] if key in ("file-1", "file-7") else body
+    with pytest.raises(BackupError, match=r"docs/file-1.*docs/file-7"):
+        world.backup()
+    world.source.body_hook = lambda _key, body: body
+    assert world.backup().bytes_transferred == 2 * len(b"content of 7")
+
+
 def test_an_object_that_vanishes_before_its_copy_is_not_in_the_point(world: World) -> None:
     world.backup()
     world.put("file-2", b"changed")
@@ -220,11 +274,11 @@ def test_a_mass_deletion_stops_the_run_before_anything_changes(world: World) -> 
 
 
 @pytest.mark.parametrize("kind", [FULL, INCREMENTAL])
-def test_deletions_up_to_the_share_become_delete_markers(world: World, kind: object) -> None:
+def test_deletions_up_to_the_share_become_delete_markers(world: World, kind: BackupKind) -> None:
     first = world.backup()
     for number in range(2):
         world.source.remove("docs", f"file-{number}")
-    world.backup(FULL if kind is FULL else INCREMENTAL)
+    world.backup(kind)
     history = world.target.held[BUCKET]["minio-data/docs/file-0"]
     assert [held.body is None for held in history] == [False, True]
     assert failed(world.restore_test(first)) == {}, "the version is still there"
@@ -281,7 +335,7 @@ def test_a_bucket_that_vanished_counts_as_deletions_and_a_configured_one_is_name
     world.settings = replace(SETTINGS, buckets=("docs",))
     with pytest.raises(BackupError, match="docs"):
         world.backup()
-    assert len(world.target.contents(BUCKET)) == 13
+    assert len([key for key in world.target.contents(BUCKET) if key.startswith("minio-data/")]) == 11
 
 
 def test_an_unreachable_source_changes_nothing(world: World) -> None:

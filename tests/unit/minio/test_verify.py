@@ -1,6 +1,5 @@
 """The restore test finds what is wrong, by name: each of these mutants of a good backup must fail."""
 
-import gzip
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -218,9 +217,3 @@ def test_an_increments_objects_are_looked_at_through_its_full_point(world: World
     assert failed(world.restore_test(taken)) == {}
     flip(data(world, "file-9"))
     assert "docs/file-9" in failed(world.restore_test(taken))["content"]
-
-
-def test_a_manifest_is_compressed_json_lines(world: World) -> None:
-    taken = world.backup()
-    held = world.target.at(BUCKET, f"metadata/minio/{taken.point}/manifest-00000.jsonl.gz")
-    assert len(gzip.decompress(held.body or b"").splitlines()) == 13

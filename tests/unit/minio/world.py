@@ -47,7 +47,7 @@ class World:
         return self.store_with()
 
     def store_with(self, *, accept_deletions: bool = False) -> MinioStore:
-        patience = Patience(seconds=0.0 if self.hasty else 60.0, sleep=self._sleep, clock=lambda: self.now.timestamp())
+        patience = Patience(seconds=0.0 if self.hasty else 120.0, sleep=self._sleep, clock=lambda: self.now.timestamp())
         return MinioStore(
             settings=self.settings,
             source=self.source,
@@ -56,6 +56,7 @@ class World:
             clock=lambda: self.now,
             accept_deletions=accept_deletions,
             patience=patience,
+            checkpoint_objects=2,
         )
 
     def beat(self) -> None:
