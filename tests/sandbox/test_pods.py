@@ -18,6 +18,7 @@ from sandbox import pods
 from sandbox.pods.container import DeadlineError
 from sandbox.pods.identity import inject
 from sandbox.pods.manifests import pod_of_cronjob
+from sandbox.processes import Process
 from sandbox.state import ACCOUNT, Sandbox
 from tests.sandbox.lone import Provisioned
 
@@ -191,16 +192,22 @@ def test_a_pod_without_a_role_gets_no_identity(sandbox: Sandbox, tmp_path: Path)
 def test_a_pod_that_runs_on_is_known_to_the_sandbox_and_ends_properly_when_asked(sandbox: Sandbox) -> None:
     write_job(sandbox, "trap 'echo asked to end; exit 0' TERM; echo up; while :; do sleep 0.1; done")
     pod = pod_of_cronjob(sandbox.home / "kubernetes", JOB)
-    started = pods.start_pod(sandbox, pod, role="", process_name="background")
-    deadline = time.monotonic() + 10
-    while "up" not in started.log.read_text() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert sandbox.processes.find("background") == started
-    again = pods.start_pod(sandbox, pod, role="", process_name="background")
-    assert again.pid != started.pid
-    assert not started.alive()
+
+    def start(times: int) -> Process:
+        """Starts it, and waits until it says so: as the first process it is deaf to signals before its trap is set."""
+        process = pods.start_pod(sandbox, pod, role="", process_name="background")
+        deadline = time.monotonic() + 30
+        while process.log.read_text().count("up\n") < times and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return process
+
+    first = start(1)
+    assert sandbox.processes.find("background") == first
+    second = start(2)
+    assert second.pid != first.pid
+    assert not first.alive()
     assert sandbox.processes.stop("background")
-    assert started.log.read_text().count("asked to end") >= 1
+    assert second.log.read_text().splitlines() == ["up", "asked to end"] * 2
     assert sandbox.processes.find("background") is None
 
 

@@ -170,7 +170,7 @@ def test_a_job_can_do_its_work_under_its_role_and_nothing_else(
     provisioned: Provisioned, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     s3 = s3_of(provisioned.sandbox, ROLE, "aivo-backup-minio-writer", monkeypatch, tmp_path)
-    evidence, record = "aivo-backup-compliance", "records/backup-run/dt=2026-11-23/test.json"
+    evidence, record = "aivo-backup-compliance", "records/probe/dt=2026-11-23/test.json"
     s3.put_object(Bucket="aivo-backup-minio", Key="minio-data/bucket/key", Body=b"object")
     s3.put_object(Bucket=evidence, Key=record, Body=b"{}", IfNoneMatch="*")
     assert s3.get_object(Bucket="aivo-backup-minio", Key="minio-data/bucket/key")["Body"].read() == b"object"
