@@ -67,6 +67,7 @@ class _Tally:
     bytes_transferred: int = 0
     heartbeat: Entry | None = None
     failures: list[str] = field(default_factory=list[str])
+    denied: int = 0
 
     def add(self, outcome: _Outcome, entry: Entry) -> None:
         held = self.buckets[entry.bucket]
@@ -267,6 +268,7 @@ class BackupRun:
         decision, entry, recorded = outcome.decision, outcome.entry, outcome.decision.recorded
         if outcome.error is not None:
             tally.failures.append(f"{decision.bucket}/{decision.key} ({outcome.error.what})")
+            tally.denied += isinstance(outcome.error, AccessDeniedError)
             if len(tally.failures) >= _FAILURES_NAMED:
                 self._raise_failures(tally, writer)
             return
@@ -290,7 +292,8 @@ class BackupRun:
     def _raise_failures(self, tally: _Tally, writer: ManifestWriter) -> None:
         if tally.failures:
             writer.finish()  # so that the next run need not copy the others again
-            raise BackupError(
+            kind = AccessDeniedError if tally.denied == len(tally.failures) else BackupError
+            raise kind(
                 f"{len(tally.failures)} objects could not be copied: {', '.join(tally.failures)}",
                 mend="mend what is said of each, and run the backup again",
             )

@@ -379,9 +379,27 @@ def test_refused_credentials_are_not_retried(world: World) -> None:
             raise AccessDeniedError("read docs/file-1: access denied")
 
     world.source.hook = refuse
-    with pytest.raises(BackupError, match="docs/file-1"):
+    with pytest.raises(AccessDeniedError, match="docs/file-1"):
         world.backup()
     assert asked[0] == 1
+
+
+def test_permission_lost_on_the_way_ends_the_run_and_keeps_what_was_copied(world: World) -> None:
+    for number in range(100):
+        world.put(f"more-{number:03d}", b"x")
+    asked = [0]
+
+    def refuse(operation: str, _bucket: str, key: str) -> None:
+        if (operation, key[:23]) == ("put", "minio-data/docs/more-05"):
+            asked[0] += 1
+            raise AccessDeniedError(f"write {key}: access denied")
+
+    world.target.hook = refuse
+    with pytest.raises(AccessDeniedError, match="objects could not be copied: docs/more-05"):
+        world.backup()
+    world.target.hook = no_fault
+    assert asked[0] == 10
+    assert world.backup().bytes_transferred == 10
 
 
 class Listing(MemoryStore):
