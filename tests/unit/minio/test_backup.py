@@ -402,6 +402,16 @@ def test_permission_lost_on_the_way_ends_the_run_and_keeps_what_was_copied(world
     assert world.backup().bytes_transferred == 10
 
 
+def test_a_run_that_gives_up_early_keeps_what_was_copied_too(world: World) -> None:
+    for number in range(25):
+        world.put(f"more-{number:03d}", b"x")
+    world.source.body_hook = lambda key, body: b"" if key.startswith("more-") else body
+    with pytest.raises(BackupError, match="20 objects could not be copied"):
+        world.backup()
+    world.source.body_hook = lambda _key, body: body
+    assert world.backup().bytes_transferred == 25
+
+
 class Listing(MemoryStore):
     """Lists in an order of its own."""
 
