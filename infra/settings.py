@@ -145,6 +145,8 @@ class Settings:
         bucket_suffix: makes bucket names unique among all accounts; empty uses the runbook's names as they are.
         administrators: ARNs that may administer keys (never use them); the account's root when empty.
         operators: ARNs that may take on the restorer and the initialiser.
+        block_public_account: forbid public access to S3 for the whole account, not for our buckets alone; false where
+            other teams of the account have buckets that are public on purpose.
         audit_trail: record every touch of buckets and keys with a trail of our own; false where the organisation's
             trail already does.
         registry: make an image repository; false where images come from one that exists.
@@ -168,6 +170,7 @@ class Settings:
     network: NetworkSettings = field(default_factory=NetworkSettings)
     alerts: AlertSettings = field(default_factory=AlertSettings)
     replica: ReplicaSettings = field(default_factory=ReplicaSettings)
+    block_public_account: bool = True
     audit_trail: bool = True
     registry: bool = True
     postgres: PostgresSettings

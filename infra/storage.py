@@ -57,6 +57,8 @@ class Storage(pulumi.ComponentResource):
         self._settings = args.settings
         self._in_component = pulumi.ResourceOptions(parent=self)
         self.names = {use: bucket_name(use, args.settings.bucket_suffix) for use in BUCKETS}
+        if args.settings.block_public_account:
+            self._close_account()
         logs = self._build_log_bucket()
         data = {
             component.value: self._build_data_bucket(component, args.key_arns[component.value], logs)
@@ -65,6 +67,18 @@ class Storage(pulumi.ComponentResource):
         locked = {use: self._build_locked_bucket(use, args.key_arns[COMPLIANCE], logs) for use in LOCKED_DAYS}
         self.buckets = {**data, **locked}
         self.register_outputs({"names": dict(self.names)})
+
+    def _close_account(self) -> None:
+        aws.s3.AccountPublicAccessBlock(
+            "account-public-access",
+            account_id=self._settings.account_id,
+            block_public_acls=True,
+            block_public_policy=True,
+            ignore_public_acls=True,
+            restrict_public_buckets=True,
+            # Every bucket of the account stands behind it: an environment that goes must not take it along.
+            opts=pulumi.ResourceOptions(parent=self, retain_on_delete=True),
+        )
 
     def _build_data_bucket(
         self, component: Component, key_arn: pulumi.Output[str], logs: aws.s3.BucketPolicy

@@ -139,7 +139,7 @@ def roles_keep_to_their_store(plan: Plan) -> list[str]:
 
 
 def no_confused_deputy(plan: Plan) -> list[str]:
-    """Whoever lets an AWS service act says on whose behalf: by source account, source ARN or encryption context."""
+    """Confused deputy: whoever lets an AWS service act says on whose behalf, by source or encryption context."""
     wanted = ("aws:SourceAccount", "aws:SourceArn", "kms:EncryptionContext:aws:logs:arn")
     documents = [(role.name, role.document("assumeRolePolicy")) for role in plan.all("iam/role:Role")]
     documents += [
@@ -172,7 +172,7 @@ def web_identity_names_one_account(plan: Plan) -> list[str]:
 
 
 def touched_objects_are_recorded(plan: Plan) -> list[str]:
-    """CloudTrail.1, .2, .4: every region, encrypted, digests validated, data events of every backup bucket."""
+    """CloudTrail.1, CloudTrail.2, CloudTrail.4: every region, encrypted, digests, data events of all buckets."""
     if not plan.settings()["production"]:
         return []
     trails = plan.all(":Trail")

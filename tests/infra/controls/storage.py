@@ -21,14 +21,31 @@ def _each_bucket(plan: Plan, suffix: str, part: str, good: Callable[[Resource], 
     return [f"{use}: {part}" for use in uses if f"{use}-{part}" not in found or not good(found[f"{use}-{part}"])]
 
 
+_SWITCHES = ("blockPublicAcls", "blockPublicPolicy", "ignorePublicAcls", "restrictPublicBuckets")
+
+
+def account_closed_to_the_public(plan: Plan) -> list[str]:
+    """S3.1: public access is refused for the account, and stays so when the environment is destroyed."""
+    if plan.stack == "local":
+        return []
+    blocks = plan.all(":AccountPublicAccessBlock")
+    good = [
+        block
+        for block in blocks
+        if block.inputs["accountId"] == plan.settings()["account_id"]
+        and all(block.inputs.get(switch) is True for switch in _SWITCHES)
+        and block.options.get("retainOnDelete")
+    ]
+    return [] if len(blocks) == len(good) == 1 else ["the account lets the public in"]
+
+
 def public_access_blocked(plan: Plan) -> list[str]:
-    """S3.8, CKV_AWS_53 to 56."""
-    switches = ("blockPublicAcls", "blockPublicPolicy", "ignorePublicAcls", "restrictPublicBuckets")
+    """S3.8, CKV_AWS_53, CKV_AWS_54, CKV_AWS_55, CKV_AWS_56."""
     return _each_bucket(
         plan,
         ":BucketPublicAccessBlock",
         "public-access",
-        lambda block: all(block.inputs.get(switch) is True for switch in switches),
+        lambda block: all(block.inputs.get(switch) is True for switch in _SWITCHES),
         _uses(plan),
     )
 
@@ -45,7 +62,7 @@ def versioned(plan: Plan) -> list[str]:
 
 
 def encrypted_with_own_key(plan: Plan) -> list[str]:
-    """S3.17, CKV_AWS_19, 145: every bucket but that of access logs, which S3 cannot deliver to under KMS."""
+    """S3.17, CKV_AWS_19, CKV_AWS_145: every bucket but that of access logs, which S3 cannot deliver to under KMS."""
 
     def good(entry: Resource) -> bool:
         (rule,) = entry.inputs["rules"]
@@ -145,7 +162,7 @@ def only_over_tls(plan: Plan) -> list[str]:
 
 
 def customer_keys_denied(plan: Plan) -> list[str]:
-    """Objects under a key that only an attacker has (SSE-C) are lost to us."""
+    """SSE-C: objects under a key that only an attacker has are lost to us."""
     header = "s3:x-amz-server-side-encryption-customer-algorithm"
 
     def good(policy: Document) -> bool:
@@ -238,7 +255,7 @@ def locked(plan: Plan) -> list[str]:
 
 
 def locked_objects_go_when_their_class_is_over(plan: Plan) -> list[str]:
-    """No lock and no lifecycle keeps anything beyond its class (COPPA), and none ends it early."""
+    """COPPA: no lock and no lifecycle keeps anything beyond its class, and none ends it early."""
     findings: list[str] = []
     for use, promised in _locked_uses(plan).items():
         rules = plan.one(":BucketLifecycleConfiguration", f"{use}-lifecycle").inputs["rules"]
