@@ -32,7 +32,7 @@ class Statement:
     wildcard_reason: str = ""
 
     def __post_init__(self) -> None:
-        wide = [entry for entry in self.actions if entry.endswith("*")]
+        wide = [entry for entry in self.actions if "*" in entry]
         wide += [entry for entry in self.resources if entry == "*"]
         if self.effect == "Allow" and wide and not self.wildcard_reason:
             raise ValueError(f"statement {self.sid} allows {wide[0]!r} without a reason: write wildcard_reason")
