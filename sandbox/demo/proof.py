@@ -45,10 +45,10 @@ def reported(world: World) -> None:
             target.write_bytes(body)
             tell.fact(f"s3://{file['location']}/{file['key']} → {target.relative_to(world.sandbox.checkout)}")
             head = world.app.s3.head_object(Bucket=file["location"], Key=file["key"])
-            until = head.get("ObjectLockRetainUntilDate")
+            mode, until = (head.get(name) for name in ("ObjectLockMode", "ObjectLockRetainUntilDate"))
             tell.expect(
-                head.get("ObjectLockMode") == world.app.environment.evidence.lock_mode.value and until is not None,
-                f"locked: {head.get('ObjectLockMode')} until {until}",
+                mode == world.app.environment.evidence.lock_mode.value and until is not None,
+                f"locked: {mode} until {until}",
             )
 
 
