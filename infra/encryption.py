@@ -5,7 +5,7 @@ disabled by mistake stops one store, not three.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pulumi
 import pulumi_aws as aws
@@ -159,8 +159,11 @@ def data_key_policy(settings: Settings, use: str) -> str:
     return document(statements)
 
 
-def replica_key_policy(settings: Settings) -> str:
-    """The policy of a key in the second region: replication encrypts, the restorer decrypts."""
+def replica_key_policy(settings: Settings, use: str) -> str:
+    """The policy of a key in the second region: replication encrypts, the restorer decrypts.
+
+    The cipher pass is wrapped under it too, so that the copy of the repository can be read with this key alone.
+    """
     region, account = settings.replica.region, settings.replica.account_id or settings.account_id
     by_s3 = {"kms:ViaService": f"s3.{region}.amazonaws.com"}
     replicator, restorer = (_arns(settings, [role]) for role in (Role.REPLICATOR, Role.RESTORER))
@@ -169,8 +172,16 @@ def replica_key_policy(settings: Settings) -> str:
             *_administration(settings, account),
             _use(settings, "ReplicationEncrypts", replicator, ("kms:Encrypt", "kms:GenerateDataKey"), by_s3),
             _use(settings, "RestorerDecrypts", restorer, ("kms:Decrypt", "kms:DescribeKey"), by_s3),
+            *(_envelope(settings, _replica_grants()) if use == Component.POSTGRES.value else []),
         ]
     )
+
+
+def _replica_grants() -> Mapping[Role, Grant]:
+    """Of those who open or make the cipher pass at home, the ones who do so in the second region."""
+    there = (Role.INITIALISER, Role.RESTORER)
+    grants = grants_on(Component.POSTGRES.value)
+    return {role: replace(grants[role], unwraps=role is Role.RESTORER) for role in there}
 
 
 def signing_key_policy(settings: Settings) -> str:

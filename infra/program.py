@@ -23,7 +23,7 @@ from infra.storage import Storage, StorageArgs
 
 def run(settings: Settings) -> None:
     """Registers every resource of an environment and exports what others look up."""
-    home = _account(settings)
+    home = _account(settings, settings.region)
     opts = pulumi.ResourceOptions(providers=[home])
     encryption = Encryption("encryption", EncryptionArgs(settings=settings), opts)
     storage = Storage("storage", StorageArgs(settings=settings, key_arns=encryption.arns), opts)
@@ -44,8 +44,9 @@ def run(settings: Settings) -> None:
             ),
             opts,
         )
+    replica: Replica | None = None
     if settings.replica.region:
-        Replica(
+        replica = Replica(
             "replica",
             ReplicaArgs(
                 settings=settings,
@@ -53,12 +54,19 @@ def run(settings: Settings) -> None:
                 buckets=storage.buckets,
                 key_arns=encryption.arns,
                 restorer=identity.names[Role.RESTORER],
+                initialiser=identity.names[Role.INITIALISER],
             ),
             pulumi.ResourceOptions(providers=[_second_region(settings)]),
         )
     publication = Publication(
         "publication",
-        PublicationArgs(settings=settings, key_arns=encryption.arns, bucket_names=storage.names),
+        PublicationArgs(
+            settings=settings,
+            key_arns=encryption.arns,
+            bucket_names=storage.names,
+            replica=replica,
+            second_region=_account(settings, settings.replica.region) if replica else None,
+        ),
         opts,
     )
     functions = Functions(
@@ -95,11 +103,11 @@ def run(settings: Settings) -> None:
     pulumi.export("functions", {function.value: arn for function, arn in functions.arns.items()})
 
 
-def _account(settings: Settings) -> aws.Provider:
-    """The AWS provider, held to the account and region of the settings: a wrong profile is refused, not provisioned."""
+def _account(settings: Settings, region: str) -> aws.Provider:
+    """A region's AWS provider, held to the account of the settings: a wrong profile is refused, not provisioned."""
     return aws.Provider(
-        PROJECT,
-        region=settings.region,
+        PROJECT if region == settings.region else f"{PROJECT}-{region}",
+        region=region,
         allowed_account_ids=[settings.account_id],
         # The sandbox answers under one host name, so buckets cannot be part of it.
         s3_use_path_style=settings.sandbox,
@@ -115,4 +123,6 @@ def _second_region(settings: Settings) -> aws.Provider:
         region=replica.region,
         allowed_account_ids=[replica.account_id or settings.account_id],
         assume_roles=[{"role_arn": replica.provisioning_role}] if replica.provisioning_role else None,
+        s3_use_path_style=settings.sandbox,
+        skip_metadata_api_check=settings.sandbox,
     )

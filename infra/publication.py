@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import pulumi
 import pulumi_aws as aws
 
-from aivo_backup.policy.environment import Component, Environment, EvidenceSettings
+from aivo_backup.policy.environment import Component, Environment, EvidenceSettings, SecondRegion
 from aivo_backup.policy.names import (
     COMPLIANCE,
     OPERATIONS,
@@ -18,17 +18,25 @@ from aivo_backup.policy.names import (
     secret_name,
     settings_parameter,
 )
+from infra.replica import Replica
 from infra.settings import Settings
 from infra.tags import aws_tags
 
 
 @dataclass(frozen=True, kw_only=True)
 class PublicationArgs:
-    """What the settings are made from."""
+    """What the settings are made from.
+
+    Attributes:
+        second_region: the environment's own account in the replica's region, where the settings are published too:
+            whoever restores from there must not have to ask a region that is gone.
+    """
 
     settings: Settings
     key_arns: Mapping[str, pulumi.Output[str]]
     bucket_names: Mapping[str, str]
+    replica: Replica | None = None
+    second_region: aws.Provider | None = None
 
 
 class Publication(pulumi.ComponentResource):
@@ -43,8 +51,18 @@ class Publication(pulumi.ComponentResource):
     def __init__(self, name: str, args: PublicationArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("aivo:backup:Publication", name, None, opts)
         settings = args.settings
-        self.document = pulumi.Output.all(**args.key_arns).apply(
-            lambda arns: as_text(environment(settings, key_arns=arns, bucket_names=args.bucket_names))
+        self.document = pulumi.Output.all(
+            here=pulumi.Output.all(**args.key_arns),
+            there=pulumi.Output.all(**(args.replica.key_arns if args.replica else {})),
+        ).apply(
+            lambda arns: as_text(
+                environment(
+                    settings,
+                    key_arns=arns["here"],
+                    bucket_names=args.bucket_names,
+                    replica=_second_region(settings, args.replica, arns["there"]),
+                )
+            )
         )
         aws.ssm.Parameter(
             "settings",
@@ -58,10 +76,36 @@ class Publication(pulumi.ComponentResource):
             tags=aws_tags(settings, component="settings", data_class="none"),
             opts=pulumi.ResourceOptions(parent=self),
         )
+        if args.second_region is not None:
+            aws.ssm.Parameter(
+                "settings-replica",
+                name=settings_parameter(settings.environment),
+                description="Settings of aivo-backup for restores from this region; written by Pulumi, holds no secret",
+                # Under the account's own key for parameters: the environment's keys are in the home region.
+                type="SecureString",
+                key_id="alias/aws/ssm",
+                tier="Advanced",
+                value=self.document,
+                tags=aws_tags(settings, component="settings", data_class="none"),
+                opts=pulumi.ResourceOptions(parent=self, provider=args.second_region),
+            )
         self.register_outputs({"document": self.document})
 
 
-def environment(settings: Settings, *, key_arns: Mapping[str, str], bucket_names: Mapping[str, str]) -> Environment:
+def _second_region(settings: Settings, replica: Replica | None, key_arns: Mapping[str, str]) -> SecondRegion:
+    if replica is None:
+        return SecondRegion()
+    uses = (*(component.value for component in Component), COMPLIANCE)
+    return SecondRegion(
+        region=settings.replica.region,
+        buckets={use: replica.names[use] for use in uses},
+        keys={use: key_arns[use] for use in uses},
+    )
+
+
+def environment(
+    settings: Settings, *, key_arns: Mapping[str, str], bucket_names: Mapping[str, str], replica: SecondRegion
+) -> Environment:
     """The settings object that jobs, functions and the CLI read."""
     name = settings.environment
     components = [component.value for component in Component]
@@ -83,6 +127,7 @@ def environment(settings: Settings, *, key_arns: Mapping[str, str], bucket_names
         backups=settings.backups,
         verification_cron=settings.verification_cron,
         restore_role=role_arn(settings.account_id, name, Role.RESTORER),
+        replica=replica,
     )
 
 

@@ -12,7 +12,16 @@ import pulumi
 import pulumi_aws as aws
 
 from aivo_backup.policy.environment import Component
-from aivo_backup.policy.names import COMPLIANCE, LOGS, PROJECT, Role, bucket_name, role_name
+from aivo_backup.policy.names import (
+    CIPHER_CONTEXT,
+    COMPLIANCE,
+    LOGS,
+    PROJECT,
+    Role,
+    bucket_name,
+    role_name,
+    settings_parameter,
+)
 from infra.bucket import GuardedBucket, GuardedBucketArgs
 from infra.bucket_policies import log_bucket_policy, replica_bucket_policy
 from infra.documents import Statement, document
@@ -44,6 +53,7 @@ class ReplicaArgs:
         buckets: the home region's, by use.
         key_arns: the home region's keys.
         restorer: name of the role that restores.
+        initialiser: name of the role that makes the cipher pass.
     """
 
     settings: Settings
@@ -51,6 +61,7 @@ class ReplicaArgs:
     buckets: Mapping[str, GuardedBucket]
     key_arns: Mapping[str, pulumi.Output[str]]
     restorer: pulumi.Input[str]
+    initialiser: pulumi.Input[str]
 
 
 class Replica(pulumi.ComponentResource):
@@ -76,7 +87,7 @@ class Replica(pulumi.ComponentResource):
         role = self._build_role()
         for use, copy in copies.items():
             self._build_replication(use, copy, role)
-        self._build_restorer_access()
+        self._build_access()
         self.register_outputs({"names": dict(self.names)})
 
     @property
@@ -90,7 +101,7 @@ class Replica(pulumi.ComponentResource):
             description=f"{PROJECT} {settings.environment}: {use}, second region",
             enable_key_rotation=True,
             deletion_window_in_days=settings.key_deletion_days,
-            policy=replica_key_policy(settings),
+            policy=replica_key_policy(settings, use),
             tags=aws_tags(settings, component=use, data_class="none"),
             opts=pulumi.ResourceOptions(parent=self, protect=settings.protect),
         )
@@ -212,18 +223,27 @@ class Replica(pulumi.ComponentResource):
             replication_time=_Time(status="Enabled", time=_Minutes(minutes=_LATE_AFTER_MINUTES)),
         )
 
-    def _build_restorer_access(self) -> None:
-        """The restorer reads the copies: a restore must not need anything of a home region that is gone."""
-        settings = self._settings
-        aws.iam.RolePolicy(
-            f"{Role.RESTORER.value}-replica-policy",
-            name="replica",
-            role=self._args.restorer,
-            policy=pulumi.Output.all(**self.key_arns).apply(
-                lambda arns: reader_policy(settings, names=self.names, keys=tuple(arns.values()))
-            ),
-            opts=pulumi.ResourceOptions(parent=self, provider=self._args.home),
-        )
+    def _build_access(self) -> None:
+        """The restorer reads the copies, so that a restore needs nothing of a home region that is gone, and the
+        initialiser wraps the cipher pass for them."""
+        args = self._args
+        for role, name, policy in (
+            (Role.RESTORER, args.restorer, self._reader_policy),
+            (Role.INITIALISER, args.initialiser, self._wrapper_policy),
+        ):
+            aws.iam.RolePolicy(
+                f"{role.value}-replica-policy",
+                name="replica",
+                role=name,
+                policy=pulumi.Output.all(**self.key_arns).apply(policy),
+                opts=pulumi.ResourceOptions(parent=self, provider=args.home),
+            )
+
+    def _reader_policy(self, keys: Mapping[str, str]) -> str:
+        return reader_policy(self._settings, names=self.names, keys=keys)
+
+    def _wrapper_policy(self, keys: Mapping[str, str]) -> str:
+        return document([_cipher_pass("WrapCipherPassThere", "kms:Encrypt", keys)])
 
 
 def _key_of(use: str) -> str:
@@ -283,9 +303,11 @@ def replicator_policy(
     )
 
 
-def reader_policy(settings: Settings, *, names: Mapping[str, str], keys: tuple[str, ...]) -> str:
-    """What the restorer may do in the second region: read."""
+def reader_policy(settings: Settings, *, names: Mapping[str, str], keys: Mapping[str, str]) -> str:
+    """What the restorer may do in the second region: read the copies, the cipher pass and the settings."""
     copies = [name for use, name in names.items() if use != LOGS]
+    region, account = settings.replica.region, settings.account_id
+    parameter = f"arn:aws:ssm:{region}:{account}:parameter{settings_parameter(settings.environment)}"
     return document(
         [
             Statement(
@@ -301,8 +323,17 @@ def reader_policy(settings: Settings, *, names: Mapping[str, str], keys: tuple[s
             Statement(
                 sid="KeysThere",
                 actions=("kms:Decrypt", "kms:DescribeKey"),
-                resources=keys,
-                conditions={"StringEquals": {"kms:ViaService": f"s3.{settings.replica.region}.amazonaws.com"}},
+                resources=tuple(keys.values()),
+                conditions={"StringEquals": {"kms:ViaService": f"s3.{region}.amazonaws.com"}},
             ),
+            _cipher_pass("UnwrapCipherPassThere", "kms:Decrypt", keys),
+            # Under the account's own key for parameters, which needs no permission of its own.
+            Statement(sid="ReadSettingsThere", actions=("ssm:GetParameter",), resources=(parameter,)),
         ]
     )
+
+
+def _cipher_pass(sid: str, action: str, keys: Mapping[str, str]) -> Statement:
+    context = {f"kms:EncryptionContext:{name}": value for name, value in CIPHER_CONTEXT.items()}
+    key = (keys[Component.POSTGRES.value],)
+    return Statement(sid=sid, actions=(action,), resources=key, conditions={"StringEquals": context})

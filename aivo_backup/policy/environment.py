@@ -183,6 +183,20 @@ class ScheduledRun:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SecondRegion:
+    """Where the copies of every backup bucket are; there is none when ``region`` is empty.
+
+    Attributes:
+        buckets: component, and ``compliance``, to the name of the copy.
+        keys: likewise to the ARN of the KMS key that the copies are encrypted with.
+    """
+
+    region: str = ""
+    buckets: Mapping[str, str] = field(default_factory=dict[str, str])
+    keys: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True, kw_only=True)
 class Environment:
     """One environment. Buckets and keys are by component name.
 
@@ -195,6 +209,7 @@ class Environment:
         restore_role: ARN that the CLI assumes for restores; empty means the caller's own identity.
         backups: every scheduled backup run; the denominator of the backup success rate.
         verification_cron: when the daily restore test runs, per component.
+        replica: the second region, from which everything can be restored alone.
     """
 
     name: str
@@ -212,6 +227,27 @@ class Environment:
     backups: tuple[ScheduledRun, ...]
     verification_cron: str = "0 6 * * *"
     restore_role: str = ""
+    replica: SecondRegion = field(default_factory=SecondRegion)
+
+    def in_second_region(self) -> "Environment":
+        """The environment with the copies' buckets, keys and region in place of its own.
+
+        Raises:
+            ConfigurationError: it has no second region.
+        """
+        there = self.replica
+        if not there.region:
+            raise ConfigurationError(
+                f"{self.name} has no second region", mend="set aivo-backup:replica in its stack and provision again"
+            )
+        return replace(
+            self,
+            region=there.region,
+            buckets=there.buckets,
+            keys=there.keys,
+            evidence=replace(self.evidence, bucket=self._lookup(there.buckets, "compliance", "replica.buckets")),
+            replica=SecondRegion(),
+        )
 
     def bucket(self, component: Component) -> str:
         """The backup bucket of a component.

@@ -53,17 +53,21 @@ class Realising(mocks.Mocks):
         self._realise = realise
         self._invoke = invoke
         self._lock = threading.Lock()
+        self._regions: dict[str, str] = {}
         self.failure: Exception | None = None
 
     def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
         inputs: dict[str, Any] = _plain(args.inputs)
         if args.typ.startswith(_PROVIDERS) or args.custom is False:  # components only group others
+            self._regions[f"{args.name}-id"] = str(inputs.get("region", ""))
             return f"{args.name}-id", inputs
         with self._lock:
             if self.failure is not None:  # the run is lost; the rest would only bury the cause
                 raise self.failure
             try:
-                return self._realise(Resource(kind=args.typ, logical=args.name, inputs=inputs))
+                # A reference to a provider is its URN and its id.
+                region = self._regions.get((args.provider or "").rpartition("::")[2], "")
+                return self._realise(Resource(kind=args.typ, logical=args.name, inputs=inputs, region=region))
             except Exception as error:
                 self.failure = error
                 raise

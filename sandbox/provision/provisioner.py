@@ -15,7 +15,7 @@ from sandbox.provision.kubernetes import realise_manifest
 from sandbox.provision.registry import invoke, realiser_for
 from sandbox.provision.resources import Clients, Realised, Resource, realise
 from sandbox.provision.summary import Entry, Summary
-from sandbox.state import ACCOUNT, Sandbox
+from sandbox.state import ACCOUNT, REGION, Sandbox
 
 STACK = "local"
 
@@ -56,10 +56,12 @@ class Provisioner:
         sandbox = self._sandbox
         control = sandbox.aws_control
         instance = control.instance()
-        aws = self._clients()
+        by_region: dict[str, Clients] = {REGION: self._clients(REGION)}
         entries: list[Entry] = []
 
         def make_true(resource: Resource) -> tuple[str, dict[str, Any]]:
+            region = resource.region or REGION
+            aws = by_region[region] = by_region.get(region) or self._clients(region)
             realised = self._realise(aws, resource)
             entry = Entry(kind=resource.kind, name=realised.name, change=realised.change)
             entries.append(entry)
@@ -67,7 +69,7 @@ class Provisioner:
                 self._progress(entry)
             return realised.id, realised.outputs
 
-        self._run_program(Realising(make_true, lambda token, _: invoke(aws, token)))
+        self._run_program(Realising(make_true, lambda token, _: invoke(by_region[REGION], token)))
         control.enforce_iam(True)
         # All AWS state dies with the API's process: this is how a later command knows that it has to provision again.
         sandbox.remember(provisioned={"at": format_time(now), "instance": instance})
@@ -90,8 +92,8 @@ class Provisioner:
         with translated(f"{resource.kind} {resource.logical}"):
             return realise(realiser_for(resource.kind), aws, resource)
 
-    def _clients(self) -> Clients:
-        session = self._sandbox.aws()
+    def _clients(self, region: str) -> Clients:
+        session = self._sandbox.aws(region)
         with translated("the sandbox's administrator"):
             administrator = session.client("sts").get_caller_identity()["Arn"]
         return Clients(

@@ -124,11 +124,13 @@ class Resource:
         kind: Pulumi's type token, for example ``aws:s3/bucket:Bucket``.
         logical: its name within the program.
         inputs: its properties, keys in camelCase, every value known.
+        region: of its provider; the account's own when empty.
     """
 
     kind: str
     logical: str
     inputs: Mapping[str, Any]
+    region: str = ""
 
     def text(self, key: str) -> str:
         """A property that must be there.

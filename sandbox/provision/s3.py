@@ -14,6 +14,8 @@ from sandbox.provision.words import api_form, json_form, tag_list, tag_map
 if TYPE_CHECKING:
     from types_boto3_s3.client import S3Client
 
+# S3 refuses to hear the name of this one region when a bucket is made.
+_UNNAMED_REGION = "us-east-1"
 _ABSENT = {
     "404",
     "NoSuchBucket",
@@ -49,9 +51,12 @@ class Bucket(Realiser):
     def write(self, aws: Clients, resource: Resource, wanted: Document, current: Document | None) -> None:
         name = self.name(resource)
         if current is None:
-            aws.s3.create_bucket(
-                Bucket=name, ObjectLockEnabledForBucket=bool(resource.inputs.get("objectLockEnabled", False))
-            )
+            locked = bool(resource.inputs.get("objectLockEnabled", False))
+            if aws.region == _UNNAMED_REGION:
+                aws.s3.create_bucket(Bucket=name, ObjectLockEnabledForBucket=locked)
+            else:
+                where: Any = {"LocationConstraint": aws.region}
+                aws.s3.create_bucket(Bucket=name, ObjectLockEnabledForBucket=locked, CreateBucketConfiguration=where)
         if wanted["tags"]:
             aws.s3.put_bucket_tagging(Bucket=name, Tagging={"TagSet": tag_list(wanted["tags"])})
         else:
@@ -99,6 +104,13 @@ class BucketSetting(Realiser):
         return self.name(resource), {}
 
 
+class Replication(BucketSetting):
+    """Replication rules. The sandbox's AWS API keeps all of a rule, carries all of it out, and shows a part."""
+
+    def write(self, aws: Clients, resource: Resource, wanted: Document, current: Document | None) -> None:
+        self.puts(aws.s3, self.name(resource), _replication(resource))
+
+
 def _unless_absent(call: Callable[[], Any]) -> Any:
     try:
         return call()
@@ -135,6 +147,12 @@ def _held_object_lock(s3: "S3Client", bucket: str) -> Document:
 
 def _replication(resource: Resource) -> Document:
     return {"Role": resource.text("role"), "Rules": api_form(resource.inputs["rules"])}
+
+
+def _shown(configuration: Any) -> Document:
+    hidden = ("DeleteMarkerReplication", "SourceSelectionCriteria")
+    rules = [{key: value for key, value in rule.items() if key not in hidden} for rule in configuration["Rules"]]
+    return {"Role": configuration["Role"], "Rules": rules}
 
 
 def _logging(resource: Resource) -> Document:
@@ -198,10 +216,10 @@ REALISERS: tuple[Realiser, ...] = (
         gets=_held_object_lock,
         puts=lambda s3, bucket, lock: s3.put_object_lock_configuration(Bucket=bucket, ObjectLockConfiguration=lock),
     ),
-    BucketSetting(
+    Replication(
         kind="aws:s3/bucketReplicationConfig:BucketReplicationConfig",
-        wants=_replication,
-        gets=lambda s3, bucket: s3.get_bucket_replication(Bucket=bucket)["ReplicationConfiguration"],
+        wants=lambda resource: _shown(_replication(resource)),
+        gets=lambda s3, bucket: _shown(s3.get_bucket_replication(Bucket=bucket)["ReplicationConfiguration"]),
         puts=lambda s3, bucket, rules: s3.put_bucket_replication(Bucket=bucket, ReplicationConfiguration=rules),
     ),
     BucketSetting(

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from aivo_backup.policy.names import Role
+from tests.infra.conftest import PlanOf
 from tests.infra.evaluator import Request, allowed
 from tests.infra.plans import Document, Plan
 
@@ -310,3 +311,32 @@ def test_only_the_initialiser_touches_the_cipher_pass(prod: Plan) -> None:
     for role in set(Role) - {Role.INITIALISER}:
         assert not _decide(prod, role, _put("postgres", "envelope/cipher-pass.json"))
         assert not _decide(prod, role, Ask(action="kms:Encrypt", use="postgres", context=_CIPHER))
+
+
+_THERE = {"kms:ViaService": "s3.us-west-2.amazonaws.com"}
+_IN_THE_SECOND_REGION: list[tuple[Role, str, dict[str, str], bool]] = [
+    (Role.RESTORER, "kms:Decrypt", _THERE, True),
+    (Role.RESTORER, "kms:Decrypt", _CIPHER, True),
+    (Role.RESTORER, "kms:Encrypt", _CIPHER, False),
+    (Role.RESTORER, "kms:GenerateDataKey", _THERE, False),
+    (Role.INITIALISER, "kms:Encrypt", _CIPHER, True),
+    (Role.INITIALISER, "kms:Encrypt", {}, False),
+    (Role.INITIALISER, "kms:Decrypt", _THERE, False),
+]
+
+
+@pytest.mark.parametrize(("role", "action", "context", "verdict"), _IN_THE_SECOND_REGION, ids=str)
+def test_the_second_regions_key_alone_opens_the_copy(
+    plan_of: PlanOf, role: Role, action: str, context: dict[str, str], verdict: bool
+) -> None:
+    """The restorer reads the copies and the cipher pass there; the initialiser wraps the pass; nothing more."""
+    plan = plan_of("prod")
+    request = Request(
+        principal=f"arn:aws:iam::{plan.settings()['account_id']}:role/aivo-backup-prod-{role.value}",
+        action=action,
+        resource=plan.settings()["replica"]["keys"]["postgres"],
+        context=context,
+    )
+    policy = plan.one(":RolePolicy", f"{role.value}-replica-policy").document()
+    key = plan.one("kms/key:Key", "postgres-replica-key").document()
+    assert allowed(request, identity=[policy], resource_policy=key) is verdict

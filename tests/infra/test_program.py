@@ -74,17 +74,26 @@ def test_pods_run_under_an_account_with_its_role(plan: Plan) -> None:
 
 
 def test_the_settings_are_the_same_everywhere_and_can_be_read_back(plan: Plan) -> None:
-    (parameter,) = plan.all(":Parameter")
     (config_map,) = plan.all(":ConfigMap")
     exported = plan.outputs["settings"]
-    assert parameter.inputs["value"] == config_map.inputs["data"]["settings.json"] == exported
+    assert config_map.inputs["data"]["settings.json"] == exported
     environment = Environment.from_json(json.loads(exported), where="settings.json")
     assert environment.name == plan.stack
-    assert parameter.inputs["name"] == f"/aivo-backup/{plan.stack}/settings"
+    parameters = plan.all(":Parameter")
+    # In the second region too: who restores from there must not have to ask a region that is gone.
+    assert len({parameter.options["provider"] for parameter in parameters}) == (2 if environment.replica.region else 1)
+    for parameter in parameters:
+        assert parameter.inputs["value"] == exported
+        assert parameter.inputs["name"] == f"/aivo-backup/{plan.stack}/settings"
+        assert parameter.inputs["type"] == "SecureString"
     buckets = {bucket.inputs["bucket"] for bucket in plan.all("s3/bucket:Bucket")}
     assert {environment.bucket(component) for component in Component} | {environment.evidence.bucket} <= buckets
     assert {row.name for row in environment.backups} == set(CRONJOBS)
     assert all(environment.key(use).startswith("arn:aws:kms:") for use in (*Component, "compliance"))
+    if environment.replica.region:
+        there = environment.in_second_region()
+        assert {there.bucket(component) for component in Component} | {there.evidence.bucket} <= buckets
+        assert all(there.key(use) != environment.key(use) for use in (*Component, "compliance"))
 
 
 def test_the_sandbox_has_the_runbooks_names(plan_of: PlanOf) -> None:

@@ -78,7 +78,7 @@ def _bucket(plan: Plan, use: str) -> Bucket:
 
 
 def _regions(plan: Plan, use: str) -> list[Bucket]:
-    copies = [f"{use}-replica"] if plan.settings()["production"] else []
+    copies = [f"{use}-replica"] if plan.settings()["replica"]["region"] else []
     return [_bucket(plan, each) for each in (use, *copies)]
 
 

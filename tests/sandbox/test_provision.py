@@ -129,6 +129,26 @@ def test_the_settings_are_the_same_in_the_parameter_and_the_config_map(provision
         assert settings.key(component) == key.get("Arn")
 
 
+def test_the_second_region_has_the_settings_and_takes_copies_under_its_own_key(provisioned: Provisioned) -> None:
+    sandbox = provisioned.sandbox
+    name = "/aivo-backup/local/settings"
+    here, there = (
+        json.loads(aws.client("ssm").get_parameter(Name=name, WithDecryption=True)["Parameter"].get("Value", ""))
+        for aws in (sandbox.aws(), sandbox.aws("us-west-2"))
+    )
+    assert here == there
+    replica = there["replica"]
+    assert ":us-west-2:" in replica["keys"]["minio"]
+    s3 = sandbox.aws().client("s3")
+    source, copy = here["buckets"]["minio"], replica["buckets"]["minio"]
+    s3.put_object(Bucket=source, Key="k", Body=b"v", ServerSideEncryption="aws:kms", SSEKMSKeyId=here["keys"]["minio"])
+    sandbox.aws_control.replicate()
+    copied = sandbox.aws("us-west-2").client("s3").get_object(Bucket=copy, Key="k")
+    assert copied["Body"].read() == b"v"
+    assert copied["SSEKMSKeyId"] == replica["keys"]["minio"]
+    assert s3.get_bucket_location(Bucket=copy)["LocationConstraint"] == "us-west-2"
+
+
 def test_a_secret_holds_the_sandboxs_own_login(provisioned: Provisioned) -> None:
     sandbox = provisioned.sandbox
     held = sandbox.aws().client("secretsmanager").get_secret_value(SecretId="aivo-backup/local/minio-source")

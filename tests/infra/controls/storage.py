@@ -267,7 +267,7 @@ def locked_objects_go_when_their_class_is_over(plan: Plan) -> list[str]:
 
 def replicated(plan: Plan) -> list[str]:
     """CKV_AWS_144: in production every backup bucket has a copy in another region, under a key of that region."""
-    if not plan.settings()["production"]:
+    if not plan.settings()["production"] and not plan.settings()["replica"]["region"]:
         return []
     rules = {entry.name: entry.inputs["rules"] for entry in plan.all(":BucketReplicationConfig")}
     findings: list[str] = []
