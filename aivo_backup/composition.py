@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import boto3
 
-from aivo_backup.catalog.catalog import Catalog
+from aivo_backup.catalog.catalog import Catalog, CatalogCopy
 from aivo_backup.catalog.lease import Lease
 from aivo_backup.catalog.spool import Spool
 from aivo_backup.errors import ConfigurationError
@@ -21,7 +21,7 @@ from aivo_backup.policy import names
 from aivo_backup.policy.codec import from_json
 from aivo_backup.policy.environment import Component, Endpoints, Environment
 from aivo_backup.secrets import ManagedSecrets, MountedSecrets, Secrets
-from aivo_backup.stores.aws import assumed, s3_client, session, translated
+from aivo_backup.stores.aws import assumed, in_region, s3_client, session, translated
 from aivo_backup.stores.minio.s3 import S3ObjectStore
 from aivo_backup.stores.minio.store import MinioStore
 from aivo_backup.stores.opensearch.client import connect
@@ -56,7 +56,11 @@ def utc_now() -> datetime:
 
 @dataclass(frozen=True, kw_only=True)
 class App:
-    """The parts of one environment, each built when it is first asked for."""
+    """The parts of one environment, each built when it is first asked for.
+
+    Attributes:
+        home: of an app that reads the second region's copies: the app of the environment itself.
+    """
 
     environment: Environment
     endpoints: Endpoints
@@ -66,11 +70,25 @@ class App:
     state: Path
     web_identity: bool = False
     clock: Clock = utc_now
+    home: "App | None" = None
 
     @cached_property
     def for_restores(self) -> "App":
         """The same environment under the role that may read every backup and write only records."""
         return replace(self, aws=assumed(self.aws, self.environment.restore_role, "aivo-backup-restore"))
+
+    @cached_property
+    def from_replica(self) -> "App":
+        """The same environment, read from the second region's buckets with that region's keys alone.
+
+        Its engines restore and list as ever and cannot back up: nothing but replication writes the copies. Its catalog
+        reads the copy, and files records at home when home answers.
+
+        Raises:
+            ConfigurationError: the environment has no second region.
+        """
+        there = self.environment.in_second_region()
+        return replace(self, environment=there, aws=in_region(self.aws, there.region), home=self)
 
     @cached_property
     def s3(self) -> "S3Client":
@@ -80,11 +98,13 @@ class App:
     @cached_property
     def catalog(self) -> Catalog:
         """The records of this environment."""
+        writer = self.home or self
         return Catalog(
-            s3=self.s3,
-            evidence=self.environment.evidence,
-            kms_key=self.environment.key("compliance"),
+            s3=writer.s3,
+            evidence=writer.environment.evidence,
+            kms_key=writer.environment.key("compliance"),
             spool=Spool(self.state / "spool"),
+            copy=CatalogCopy(s3=self.s3, bucket=self.environment.evidence.bucket) if self.home else None,
         )
 
     def lease(self, component: Component) -> Lease:
@@ -136,6 +156,7 @@ class App:
             # pgBackRest exchanges a web identity itself, but only where a pod has one and only at AWS's own STS.
             credentials=None if self.web_identity and not self.endpoints.aws else credentials,
             cipher_pass=cipher_pass,
+            behind_sidecar=self.home is None,
         )
 
     @cached_property
@@ -167,9 +188,13 @@ class App:
         )
 
     def region_keys(self) -> dict[str, RegionKey]:
-        """The KMS key of each region that must be able to open the repository."""
-        region = self.environment.region
-        return {region: RegionKey(kms=self.aws.client("kms"), key=self.environment.key(Component.POSTGRES))}
+        """The KMS key of each region that must be able to open the repository; the home region's first."""
+        here, there = self.environment, self.environment.replica
+        keys = {here.region: RegionKey(kms=self.aws.client("kms"), key=here.key(Component.POSTGRES))}
+        if there.region:
+            kms = in_region(self.aws, there.region).client("kms")
+            keys[there.region] = RegionKey(kms=kms, key=here.in_second_region().key(Component.POSTGRES))
+        return keys
 
     @cached_property
     def minio(self) -> MinioStore:

@@ -8,6 +8,7 @@ version of a key when they audit (the bucket policy and the lock keep anyone fro
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -33,14 +34,37 @@ def record_key(record: Record) -> str:
     return f"records/{record.record_type}/dt={record.moment.astimezone(UTC):%Y-%m-%d}/{record.id}.json"
 
 
+@dataclass(frozen=True, kw_only=True)
+class CatalogCopy:
+    """A copy of the catalog in another region, for reading."""
+
+    s3: "S3Client"
+    bucket: str
+
+
 class Catalog:
     """Appends and reads records."""
 
-    def __init__(self, *, s3: "S3Client", evidence: EvidenceSettings, kms_key: str, spool: Spool) -> None:
+    def __init__(
+        self,
+        *,
+        s3: "S3Client",
+        evidence: EvidenceSettings,
+        kms_key: str,
+        spool: Spool,
+        copy: "CatalogCopy | None" = None,
+    ) -> None:
+        """
+        Args:
+            copy: read there instead. Records still go to ``evidence``, and wait in the spool, which is then no
+                failure, when it does not answer: a copy is read because the catalog itself may be gone.
+        """
         self._s3 = s3
         self._evidence = evidence
         self._kms_key = kms_key
         self._spool = spool
+        self._copy = copy
+        self._read_s3, self._read_bucket = (copy.s3, copy.bucket) if copy else (s3, evidence.bucket)
 
     def append(self, record: Record) -> None:
         """Files a record. Filing the same record twice is harmless; the first one stays.
@@ -54,6 +78,8 @@ class Catalog:
             self._put(key, body)
         except BackupError as error:
             kept = self._spool.put(key, body)
+            if self._copy is not None:
+                return
             raise UnreachableError(
                 f"the catalog did not take {key} ({error.what})",
                 mend=f"kept in {kept.name} of the spool; the next run delivers it",
@@ -166,8 +192,8 @@ class Catalog:
 
     def _read(self, kind: type[R], since: datetime | None, until: datetime | None) -> list[R]:
         def read(key: str) -> R:
-            with translated(f"s3://{self._evidence.bucket}/{key}"):
-                body = self._s3.get_object(Bucket=self._evidence.bucket, Key=key)["Body"].read()
+            with translated(f"s3://{self._read_bucket}/{key}"):
+                body = self._read_s3.get_object(Bucket=self._read_bucket, Key=key)["Body"].read()
             return from_json(kind, json.loads(body), where=key)
 
         # A year of half-hourly runs is 36,000 objects: one after the other they would outlive a function.
@@ -185,9 +211,9 @@ class Catalog:
         prefix = f"records/{record_type}/"
         start_after = f"{prefix}dt={since.astimezone(UTC):%Y-%m-%d}" if since else prefix
         end = f"{prefix}dt={until.astimezone(UTC):%Y-%m-%d}/\x7f" if until else None
-        with translated(f"s3://{self._evidence.bucket}/{prefix}"):
-            pages = self._s3.get_paginator("list_objects_v2").paginate(
-                Bucket=self._evidence.bucket, Prefix=prefix, StartAfter=start_after
+        with translated(f"s3://{self._read_bucket}/{prefix}"):
+            pages = self._read_s3.get_paginator("list_objects_v2").paginate(
+                Bucket=self._read_bucket, Prefix=prefix, StartAfter=start_after
             )
             for page in pages:
                 for entry in page.get("Contents", []):

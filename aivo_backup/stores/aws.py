@@ -98,6 +98,14 @@ def assumed(aws: boto3.Session, role_arn: str, name: str) -> boto3.Session:
     return boto3.Session(botocore_session=core, region_name=aws.region_name)
 
 
+def in_region(aws: boto3.Session, region: str) -> boto3.Session:
+    """A session of the same identity in another region."""
+    core = botocore.session.get_session()
+    # The object itself, not a copy of its keys: it renews itself for as long as it is used.
+    core._credentials = aws.get_credentials()  # pyright: ignore -- botocore has no setter that refreshes
+    return boto3.Session(botocore_session=core, region_name=region)
+
+
 def s3_client(aws: boto3.Session, *, endpoint_url: str | None = None, ca_file: str = "") -> "S3Client":
     """An S3 client with the timeouts and retries that every part of this package uses.
 

@@ -12,7 +12,7 @@ import time
 import uuid
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,7 +43,10 @@ from sandbox.state import Sandbox
 if TYPE_CHECKING:
     from types_boto3_kms.client import KMSClient
     from types_boto3_s3.client import S3Client
+    from types_boto3_s3.literals import BucketLocationConstraintType
+    from types_boto3_s3.type_defs import ReplicationRuleTypeDef
 
+REPLICA_REGION = "us-west-2"
 BIN = "/usr/lib/postgresql/15/bin"
 
 
@@ -64,6 +67,7 @@ def new_lab(sandbox: Sandbox) -> "Generator[Lab]":
     lab = Lab(
         home=home,
         aws=sandbox.aws(),
+        aws_there=sandbox.aws(REPLICA_REGION),
         aws_url=sandbox.aws_url,
         ca_file=sandbox.ca_file,
         control=sandbox.aws_control,
@@ -85,16 +89,19 @@ class Lab:
 
     home: Path
     aws: boto3.Session
+    aws_there: boto3.Session
     aws_url: str
     ca_file: Path
     control: AwsControl
     bucket: str
     region: str = "us-east-1"
+    replica_region: "BucketLocationConstraintType" = REPLICA_REGION
     s3: "S3Client" = field(init=False)
     kms: "KMSClient" = field(init=False)
     kms_key: str = field(init=False)
     settings: PostgresSettings = field(init=False)
     access: RepositoryAccess = field(init=False)
+    _replica_key: str = field(default="", init=False)
     _sidecar: "subprocess.Popen[bytes] | None" = field(default=None, init=False)
 
     def build(self) -> None:
@@ -166,6 +173,58 @@ class Lab:
             "CREATE TABLE IF NOT EXISTS aivo_backup.heartbeat (at timestamptz PRIMARY KEY)",
             "CREATE TABLE IF NOT EXISTS notes (text text PRIMARY KEY)",
         )
+
+    def add_replica(self) -> None:
+        """A second region with a bucket and a key of its own, and the cipher pass wrapped for it as `init` does."""
+        there = self.aws_there
+        key = there.client("kms").create_key()["KeyMetadata"].get("Arn", "")
+        there.client("s3").create_bucket(
+            Bucket=self.replica_bucket, CreateBucketConfiguration={"LocationConstraint": self.replica_region}
+        )
+        self.s3.put_bucket_versioning(Bucket=self.replica_bucket, VersioningConfiguration={"Status": "Enabled"})
+        rule: ReplicationRuleTypeDef = {
+            "ID": "all", "Priority": 1, "Status": "Enabled", "Filter": {"Prefix": ""},
+            "DeleteMarkerReplication": {"Status": "Enabled"},
+            "SourceSelectionCriteria": {"SseKmsEncryptedObjects": {"Status": "Enabled"}},
+            "Destination": {
+                "Bucket": f"arn:aws:s3:::{self.replica_bucket}",
+                "EncryptionConfiguration": {"ReplicaKmsKeyID": key},
+            },
+        }  # fmt: skip
+        role = "arn:aws:iam::123456789012:role/replication"
+        self.s3.put_bucket_replication(Bucket=self.bucket, ReplicationConfiguration={"Role": role, "Rules": [rule]})
+        keys = {
+            self.region: RegionKey(kms=self.kms, key=self.kms_key),
+            self.replica_region: RegionKey(kms=there.client("kms"), key=key),
+        }
+        make_envelope(self.s3, bucket=self.bucket, keys=keys, now=datetime.now(UTC), progress=silent)
+        self._replica_key = key
+
+    @property
+    def replica_bucket(self) -> str:
+        return f"{self.bucket}-there"
+
+    def replica(self) -> PostgresStore:
+        """The engine on the second region's copy, which is given nothing of the home region."""
+        there = self.aws_there
+        s3, kms = there.client("s3"), there.client("kms")
+        access = replace(
+            self.access,
+            bucket=self.replica_bucket,
+            region=self.replica_region,
+            kms_key=self._replica_key,
+            cipher_pass=lambda: open_pass(s3, bucket=self.replica_bucket, region=self.replica_region, kms=kms),
+            behind_sidecar=False,
+        )
+        return self.store(access=access, s3=s3)
+
+    def lose_home(self) -> None:
+        """Every version of every object of the home bucket is gone."""
+        for page in self.s3.get_paginator("list_object_versions").paginate(Bucket=self.bucket):
+            for entry in (*page.get("Versions", []), *page.get("DeleteMarkers", [])):
+                self.s3.delete_object(
+                    Bucket=self.bucket, Key=entry.get("Key", ""), VersionId=entry.get("VersionId", "")
+                )
 
     def start_sidecar(self) -> None:
         launch = prepare(
@@ -272,9 +331,11 @@ class Lab:
         assert folder.is_relative_to(self.home)
         shutil.rmtree(folder)
 
-    def restore(self, target: Target, destination: InPlace | Staging) -> tuple[RestoreResult, Stopwatch]:
+    def restore(
+        self, target: Target, destination: InPlace | Staging, *, store: PostgresStore | None = None
+    ) -> tuple[RestoreResult, Stopwatch]:
         stopwatch = Stopwatch()
-        result = self.store().restore(
+        result = (store or self.store()).restore(
             RestoreRequest(target=target, destination=destination),
             now=datetime.now(UTC),
             stopwatch=stopwatch,

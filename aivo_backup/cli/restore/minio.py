@@ -6,7 +6,7 @@ from aivo_backup.catalog.records import Check, RecoveryPoint
 from aivo_backup.cli.confirm import confirm
 from aivo_backup.cli.context import Context
 from aivo_backup.cli.output import bytes_text, progress
-from aivo_backup.cli.restore.shared import print_plan, print_result, restore_options
+from aivo_backup.cli.restore.shared import print_plan, print_result, restore_options, source
 from aivo_backup.jobs.restore import Restored, run_restore
 from aivo_backup.policy.environment import Component
 from aivo_backup.stores.minio.restore import RestorePlan, RestoreRequest, Selection
@@ -38,6 +38,7 @@ def minio(
     exact: bool,
     plan_only: bool,
     yes: bool,
+    from_replica: bool,
     as_json: bool,
 ) -> int:
     """Restore a bucket, a prefix, a glob or one key, as of a recovery point.
@@ -45,7 +46,7 @@ def minio(
     Newer objects are kept unless --overwrite-newer; objects that the point lacks are kept unless --exact. Content is
     verified against the checksums of the point. An interrupted restore is resumed by giving the command again.
     """
-    app = context.app
+    app = source(context.app, from_replica=from_replica)
     catalog, store = app.catalog, app.for_restores.minio
     point = catalog.point(Component.MINIO, point_id) if point_id else catalog.newest_point(Component.MINIO)
     request = RestoreRequest(

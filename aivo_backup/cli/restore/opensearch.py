@@ -6,7 +6,7 @@ from aivo_backup.catalog.records import Check, RecoveryPoint
 from aivo_backup.cli.confirm import confirm
 from aivo_backup.cli.context import Context
 from aivo_backup.cli.output import progress
-from aivo_backup.cli.restore.shared import print_plan, print_result, restore_options
+from aivo_backup.cli.restore.shared import print_plan, print_result, restore_options, source
 from aivo_backup.jobs.restore import Restored, run_restore
 from aivo_backup.policy.environment import Component
 from aivo_backup.stores.opensearch.facts import expected_counts
@@ -34,13 +34,14 @@ def opensearch(
     replicas: int | None,
     plan_only: bool,
     yes: bool,
+    from_replica: bool,
     as_json: bool,
 ) -> int:
     """Restore indices of a snapshot: in place, under new names, or with their aliases moved over.
 
     In place, the present index is first set aside as a clone; no mode deletes an index.
     """
-    app = context.app
+    app = source(context.app, from_replica=from_replica)
     catalog, store = app.catalog, app.for_restores.opensearch
     point = catalog.point(Component.OPENSEARCH, point_id) if point_id else catalog.newest_point(Component.OPENSEARCH)
     if alias_swap:

@@ -10,7 +10,7 @@ import click
 from aivo_backup.cli.confirm import confirm
 from aivo_backup.cli.context import Context
 from aivo_backup.cli.output import bytes_text, progress, seconds_text
-from aivo_backup.cli.restore.shared import print_plan, print_result, restore_options
+from aivo_backup.cli.restore.shared import print_plan, print_result, restore_options, source
 from aivo_backup.composition import App
 from aivo_backup.errors import RefusedError, UsageError
 from aivo_backup.jobs.restore import Restored, run_restore
@@ -65,6 +65,7 @@ def postgres(
     port: int | None,
     plan_only: bool,
     yes: bool,
+    from_replica: bool,
     as_json: bool,
 ) -> int:
     """Restore the database: to the newest archived state, or to a time, LSN, transaction, name or set.
@@ -72,7 +73,7 @@ def postgres(
     In place (--in-place) the present data directory is set aside, never deleted, and put back if the restore fails.
     To staging (--to, --port) a server of its own comes up beside production and archives nothing.
     """
-    app = context.app
+    app = source(context.app, from_replica=from_replica)
     target = _target(target_time, target_lsn, target_xid, target_name, label)
     if in_place == (directory is not None):
         raise UsageError("say where to restore to", mend="give either --in-place or --to DIRECTORY --port PORT")

@@ -27,6 +27,8 @@ class RepositoryAccess:
         credentials: answers current credentials. None: pgBackRest exchanges the pod's web identity token itself,
             which only AWS's own STS can do.
         cipher_pass: answers the repository's cipher pass (see :mod:`.envelope`).
+        behind_sidecar: the database's sidecar serves this repository. Not the second region's copy: a database that
+            is restored from it has to fetch its WAL otherwise.
     """
 
     bucket: str
@@ -36,6 +38,7 @@ class RepositoryAccess:
     ca_file: str = ""
     credentials: Callable[[], Credentials] | None = None
     cipher_pass: Callable[[], str]
+    behind_sidecar: bool = True
 
     def repository(self) -> Repository:
         """The part of it that a configuration may hold."""

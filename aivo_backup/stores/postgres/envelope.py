@@ -2,15 +2,15 @@
 
 The pass is random and made once, by ``init``. What is stored is one object in the component's bucket, holding the
 pass encrypted under a KMS key of each region; whoever may decrypt with one of these keys can read the repository, and
-nobody else. It never lies anywhere in clear. Losing the object means losing every backup, so it is written once and
-never anew while the repository holds anything.
+nobody else. It never lies anywhere in clear. Losing the object means losing every backup, so the pass is made once and
+never anew while the repository holds anything; a region that comes later gets the same pass under its own key.
 """
 
 import base64
 import json
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -50,6 +50,14 @@ class Envelope:
 
 
 @dataclass(frozen=True, kw_only=True)
+class _Stored:
+    """The envelope that is there, and the ETag of the version that was read."""
+
+    envelope: Envelope
+    etag: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class RegionKey:
     """A region's key and a client of its KMS."""
 
@@ -58,7 +66,7 @@ class RegionKey:
 
 
 def seal_new_pass(s3: "S3Client", *, bucket: str, keys: Mapping[str, RegionKey], now: datetime) -> bool:
-    """Makes the envelope unless it is there. Says whether it was made.
+    """Makes the envelope unless it is there, and wraps the pass for regions that came later. Says whether it was made.
 
     Args:
         keys: by region; the first is the bucket's own.
@@ -68,7 +76,8 @@ def seal_new_pass(s3: "S3Client", *, bucket: str, keys: Mapping[str, RegionKey],
         RefusedError: there is no envelope, but the repository holds data that an earlier pass encrypted.
         AccessDeniedError, UnreachableError: S3 or KMS.
     """
-    if _stored(s3, bucket) is not None:
+    if (there := _stored(s3, bucket)) is not None:
+        _wrap_for_more(s3, bucket, there, keys)
         return False
     with translated(f"repository in {bucket}"):
         held = s3.list_objects_v2(Bucket=bucket, Prefix="archive/", MaxKeys=1).get("Contents", [])
@@ -89,7 +98,7 @@ def seal_new_pass(s3: "S3Client", *, bucket: str, keys: Mapping[str, RegionKey],
             s3.put_object(
                 Bucket=bucket,
                 Key=ENVELOPE_KEY,
-                Body=json.dumps(to_json(envelope), indent=2).encode(),
+                Body=_body(envelope),
                 ContentType="application/json",
                 IfNoneMatch="*",
             )
@@ -110,11 +119,34 @@ def open_pass(s3: "S3Client", *, bucket: str, region: str, kms: "KMSClient") -> 
     envelope = _stored(s3, bucket)
     if envelope is None:
         raise ConfigurationError(f"no cipher envelope in {bucket}", mend="run `aivo-backup init postgres`")
+    return _unwrap(envelope.envelope, bucket=bucket, region=region, kms=kms)
+
+
+def _wrap_for_more(s3: "S3Client", bucket: str, there: _Stored, keys: Mapping[str, RegionKey]) -> None:
+    """The pass stays; only who may open it grows. Written over the very version that was read, or not at all."""
+    missing = {region: key for region, key in keys.items() if region not in there.envelope.wrapped}
+    home = next((region for region in keys if region in there.envelope.wrapped), None)
+    if not missing or home is None:
+        return
+    secret = _unwrap(there.envelope, bucket=bucket, region=home, kms=keys[home].kms)
+    added = {region: _wrap(secret, key) for region, key in missing.items()}
+    envelope = replace(there.envelope, wrapped={**there.envelope.wrapped, **added})
+    with translated(f"cipher envelope in {bucket}"):
+        s3.put_object(
+            Bucket=bucket,
+            Key=ENVELOPE_KEY,
+            Body=_body(envelope),
+            ContentType="application/json",
+            IfMatch=there.etag,
+        )
+
+
+def _unwrap(envelope: Envelope, *, bucket: str, region: str, kms: "KMSClient") -> str:
     wrapped = envelope.wrapped.get(region)
     if wrapped is None:
         raise ConfigurationError(
             f"the cipher envelope in {bucket} is not wrapped for {region}",
-            mend=f"use one of {', '.join(envelope.wrapped)}",
+            mend=f"use one of {', '.join(envelope.wrapped)}, or run `aivo-backup init postgres --envelope-only`",
         )
     with translated(f"decrypt the cipher envelope of {bucket} with {wrapped.key}"):
         answer = kms.decrypt(
@@ -125,16 +157,21 @@ def open_pass(s3: "S3Client", *, bucket: str, region: str, kms: "KMSClient") -> 
     return answer["Plaintext"].decode()
 
 
+def _body(envelope: Envelope) -> bytes:
+    return json.dumps(to_json(envelope), indent=2).encode()
+
+
 def _wrap(secret: str, key: RegionKey) -> Wrapped:
     with translated(f"wrap the cipher pass with {key.key}"):
         answer = key.kms.encrypt(KeyId=key.key, Plaintext=secret.encode(), EncryptionContext=_CONTEXT)
     return Wrapped(key=key.key, ciphertext=base64.b64encode(answer["CiphertextBlob"]).decode())
 
 
-def _stored(s3: "S3Client", bucket: str) -> Envelope | None:
+def _stored(s3: "S3Client", bucket: str) -> _Stored | None:
     try:
         with translated(f"cipher envelope in {bucket}"):
-            body = s3.get_object(Bucket=bucket, Key=ENVELOPE_KEY)["Body"].read()
+            answer = s3.get_object(Bucket=bucket, Key=ENVELOPE_KEY)
+            body = answer["Body"].read()
     except MissingError as error:
         if "NoSuchBucket" in str(error.__cause__):
             raise
@@ -145,4 +182,4 @@ def _stored(s3: "S3Client", bucket: str) -> Envelope | None:
         raise ConfigurationError(
             f"{ENVELOPE_KEY} in {bucket} is not JSON", mend="bring back its last version"
         ) from error
-    return from_json(Envelope, data, where=ENVELOPE_KEY)
+    return _Stored(envelope=from_json(Envelope, data, where=ENVELOPE_KEY), etag=answer["ETag"])

@@ -19,9 +19,11 @@ from aivo_backup.errors import BackupError, ConfigurationError, RefusedError, Un
 from aivo_backup.policy.pgbackrest import restore_command
 from aivo_backup.stores.port import Progress, Stopwatch
 from aivo_backup.stores.postgres.fetching import fetch
+from aivo_backup.stores.postgres.own_replay import TO_THE_END, OwnReplay
 from aivo_backup.stores.postgres.owner import give_to_owner_of
 from aivo_backup.stores.postgres.recovered import Look, look, result
-from aivo_backup.stores.postgres.recovery_conf import TARGET_NOT_REACHED, drop_target
+from aivo_backup.stores.postgres.recovery_conf import TARGET_NOT_REACHED, append_settings, drop_target
+from aivo_backup.stores.postgres.replay import patience_seconds
 from aivo_backup.stores.postgres.restore import (
     InPlace,
     Prepared,
@@ -64,6 +66,7 @@ class RestoreInPlace:
             with self.stopwatch.phase("fetch"):
                 self.progress(f"fetching {self.prepared.backup.label} into {fresh}")
                 self._fetch(fresh)
+            seen = None if self._behind_sidecar else self._replay_beforehand(fresh)
         except BaseException:
             shutil.rmtree(fresh, ignore_errors=True)
             raise
@@ -75,14 +78,16 @@ class RestoreInPlace:
                 data.rename(aside)
                 self.progress(f"the present data directory is now {aside}")
             fresh.rename(data)
-            with self.stopwatch.phase("replay"):
-                to_the_end = self._recover()
+            with self.stopwatch.phase("start" if seen else "replay"):
+                to_the_end = self._take_over() if seen else self._recover()
         except BaseException as error:
             self._take_back(fresh, aside, start=ran, because=error)
             raise
-        with self.stopwatch.phase("checks"):
-            seen = self._look(to_the_end)
-            archiving = self._archiving(seen.timeline)
+        archiving: tuple[Check, ...] = ()
+        if seen is None:
+            with self.stopwatch.phase("checks"):
+                seen = self._look(to_the_end)
+                archiving = (self._archiving(seen.timeline),)
         done = result(
             self.prepared,
             self.target,
@@ -92,7 +97,52 @@ class RestoreInPlace:
             port=self.restorer.settings.port,
             set_aside=str(aside or ""),
         )
-        return replace(done, checks=(*done.checks, archiving))
+        return replace(done, checks=(*done.checks, *archiving))
+
+    @property
+    def _behind_sidecar(self) -> bool:
+        return self.restorer.runners.access.behind_sidecar
+
+    def _replay_beforehand(self, fresh: Path) -> Look:
+        """Recovers and looks before the server is stopped, by a server of our own: the database's sidecar does not
+        serve this repository.
+
+        Whether it archives is not looked at: the database may come home to a region that has no stanza yet. `init`
+        makes it, and checks with a real segment.
+        """
+        settings = self.restorer.settings
+        folder = self._folder / "server"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        give_to_owner_of(fresh, folder)
+        with self.stopwatch.phase("replay"):
+            self.progress(f"recovering to {self.target}")
+            replay = OwnReplay(
+                restorer=self.restorer,
+                data=fresh,
+                folder=folder,
+                target=self.target,
+                prepared=self.prepared,
+                progress=self.progress,
+                archives_later=True,
+            )
+            control = read_control_file(Path(settings.bin_path), fresh)
+            server, to_the_end = replay.run(control)
+        try:
+            with self.stopwatch.phase("checks"), server.connect() as connection:
+                seen = self._look_through(connection, control.segment_bytes, to_the_end)
+        finally:
+            server.stop()
+        append_settings(fresh, {"restore_command": restore_command(settings)})
+        return seen
+
+    def _take_over(self) -> bool:
+        self.place.service.start()
+        self._wait()
+        return False
+
+    @property
+    def _folder(self) -> Path:
+        return self.restorer.runners.state / "pgbackrest" / f"restore-{self.prepared.stamp}"
 
     def _stop(self, running: bool) -> None:
         if not running:
@@ -104,17 +154,18 @@ class RestoreInPlace:
 
     def _fetch(self, fresh: Path) -> None:
         settings, runners = self.restorer.settings, self.restorer.runners
-        folder = runners.state / "pgbackrest" / f"restore-{self.prepared.stamp}"
+        folder = self._folder
         pgbackrest = runners.restorer(folder, data=fresh)
         owner = self.place.data if self.place.data.exists() else self.place.data.parent
         give_to_owner_of(owner, folder)
+        # Through the sidecar: the database's own container has no secret, also after this restart.
+        through = (f"--recovery-option=restore_command={restore_command(settings)}",) if self._behind_sidecar else ()
         fetch(
             pgbackrest,
             self.prepared.backup,
             fresh,
             *self.target.options(self.prepared.replay.line),
-            # Through the sidecar: the database's own container has no secret, also after this restart.
-            f"--recovery-option=restore_command={restore_command(settings)}",
+            *through,
             inventories=self.restorer.inventories,
             tablespaces=folder / "tablespaces",
         )
@@ -135,9 +186,7 @@ class RestoreInPlace:
                 raise
         else:
             return False
-        # The target is inside the window and nothing was committed between the last commit and it: the end of WAL is
-        # the state of that moment.
-        self.progress("no commit lies between the end of the archived WAL and the target: recovering to that end")
+        self.progress(TO_THE_END)
         service.stop()
         drop_target(data)
         service.start()
@@ -145,8 +194,7 @@ class RestoreInPlace:
         return True
 
     def _wait(self) -> None:
-        settings = self.restorer.settings
-        patience = 600.0 + 10 * self.prepared.backup.size_bytes / settings.restore_bytes_per_second
+        patience = patience_seconds(self.restorer.settings, self.prepared.backup)
         begun = time.monotonic()
         while True:
             if self._recovered() and self.place.service.running():
@@ -190,20 +238,25 @@ class RestoreInPlace:
         control = read_control_file(Path(self.restorer.settings.bin_path), self.place.data)
         try:
             with self.place.connect() as connection:
-                return look(
-                    connection,
-                    self.prepared,
-                    self.target,
-                    archive=self.restorer.archive,
-                    settings=self.restorer.settings,
-                    segment_bytes=control.segment_bytes,
-                    target_beyond_last_commit=to_the_end,
-                )
+                return self._look_through(connection, control.segment_bytes, to_the_end)
         except (psycopg.Error, UnreachableError) as error:
             raise BackupError(
                 f"PostgreSQL has recovered on {self.place.data}, but cannot be looked at: {error}",
                 mend="it stays as restored; the login may be that of the time restored to",
             ) from error
+
+    def _look_through(
+        self, connection: "psycopg.Connection[tuple[object, ...]]", segment_bytes: int, to_the_end: bool
+    ) -> Look:
+        return look(
+            connection,
+            self.prepared,
+            self.target,
+            archive=self.restorer.archive,
+            settings=self.restorer.settings,
+            segment_bytes=segment_bytes,
+            target_beyond_last_commit=to_the_end,
+        )
 
     def _archiving(self, timeline: int) -> Check:
         """Whether the recovered database archives on its new timeline: without that it has no next recovery."""

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from aivo_backup.catalog.records import Check
 from aivo_backup.errors import VerificationError
+from aivo_backup.policy.environment import PostgresSettings
 from aivo_backup.stores.postgres.archive import Archive, ArchivedSegment
 from aivo_backup.stores.postgres.fetching import some
 from aivo_backup.stores.postgres.info import BackupSet, StanzaInfo
@@ -39,6 +40,11 @@ def plan_replay(
     if newest is None:
         raise VerificationError(f"the repository holds no WAL for backup set {backup.label}")
     return Replay(line=line, newest=newest, missing=tuple(archive.missing(backup, line, newest.name)))
+
+
+def patience_seconds(settings: PostgresSettings, backup: BackupSet) -> float:
+    """How long a recovery from a set may take before it is given up."""
+    return 600.0 + 10 * backup.size_bytes / settings.restore_bytes_per_second
 
 
 def replayed_check(position: str, replay: Replay, archive: Archive, backup: BackupSet, *, segment_bytes: int) -> Check:

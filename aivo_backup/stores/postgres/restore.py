@@ -156,7 +156,8 @@ class Restorer:
             ConfigurationError: this machine's PostgreSQL is not the backup's version.
         """
         reader = self.runners.repository()
-        if isinstance(request.destination, InPlace):
+        # What production writes now goes home; the copy in the second region has it only after a while.
+        if isinstance(request.destination, InPlace) and self.runners.access.behind_sidecar:
             _hurry_archive(request.destination)
         window = self._window(reader, info, request.target)
         backup = choose_set(request.target, window)

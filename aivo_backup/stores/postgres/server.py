@@ -90,6 +90,8 @@ class OwnServer:
         secrets: environment that its restore_command needs.
         database: where queries go.
         durable: the copy is to be kept, so its writes are flushed.
+        archives_later: it marks the WAL of its new timeline as to be archived and archives none: the server that
+            takes over the files does, the history of the timeline first.
     """
 
     bin_path: Path
@@ -98,6 +100,7 @@ class OwnServer:
     secrets: Mapping[str, str]
     database: str
     durable: bool = False
+    archives_later: bool = False
     _process: "subprocess.Popen[bytes] | None" = field(default=None, init=False)
     _socket: Path | None = field(default=None, init=False)
 
@@ -128,7 +131,7 @@ class OwnServer:
             "unix_socket_directories": str(self._socket),
             "unix_socket_permissions": "0700",
             "port": str(_PORT),
-            "archive_mode": "off",
+            "archive_mode": "on" if self.archives_later else "off",
             "archive_command": "",
             "primary_conninfo": "",
             "hot_standby": "off",

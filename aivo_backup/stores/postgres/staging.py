@@ -5,16 +5,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from aivo_backup.errors import BackupError, VerificationError
+from aivo_backup.errors import BackupError
 from aivo_backup.stores.port import Progress, Stopwatch
 from aivo_backup.stores.postgres.fetching import fetch
+from aivo_backup.stores.postgres.own_replay import OwnReplay
 from aivo_backup.stores.postgres.owner import give_to_owner_of
 from aivo_backup.stores.postgres.recovered import Look, look, result
-from aivo_backup.stores.postgres.recovery_conf import TARGET_NOT_REACHED, append_settings, drop_target
+from aivo_backup.stores.postgres.recovery_conf import append_settings
 from aivo_backup.stores.postgres.restore import Prepared, Restorer, RestoreResult, Staging, staging_companions
-from aivo_backup.stores.postgres.server import ControlFile, OwnServer, read_control_file, socket_fits, wait_for
+from aivo_backup.stores.postgres.server import read_control_file, socket_fits, wait_for
 from aivo_backup.stores.postgres.service import PgCtlService
-from aivo_backup.stores.postgres.targets import Target, TargetKind
+from aivo_backup.stores.postgres.targets import Target
 from aivo_backup.stores.process import run
 
 _START_SECONDS = 60.0
@@ -68,7 +69,15 @@ class RestoreToStaging:
         control = read_control_file(Path(settings.bin_path), data)
         with self.stopwatch.phase("replay"):
             self.progress(f"recovering to {self.target}")
-            server, to_the_end = self._recover(folder, control)
+            replay = OwnReplay(
+                restorer=self.restorer,
+                data=data,
+                folder=folder,
+                target=self.target,
+                prepared=self.prepared,
+                progress=self.progress,
+            )
+            server, to_the_end = replay.run(control)
         try:
             with self.stopwatch.phase("checks"), server.connect() as connection:
                 seen: Look = look(
@@ -88,35 +97,6 @@ class RestoreToStaging:
             self._wait_until_ready(service)
             self.progress(f"staging server on port {self.place.port} and socket folder {folder}")
         return result(self.prepared, self.target, seen, now=now, data=data, port=self.place.port, set_aside="")
-
-    def _recover(self, folder: Path, control: ControlFile) -> tuple[OwnServer, bool]:
-        server = OwnServer(
-            bin_path=Path(self.restorer.settings.bin_path),
-            data=self.place.data,
-            folder=folder,
-            secrets=self.restorer.runners.access.secrets(),
-            database=self.restorer.settings.database,
-            durable=True,
-        )
-        patience = 600.0 + 10 * self.prepared.backup.size_bytes / self.restorer.settings.restore_bytes_per_second
-        try:
-            server.start(control)
-            try:
-                server.wait_until_recovered(timeout_seconds=patience)
-            except VerificationError as error:
-                if self.target.kind is not TargetKind.TIME or TARGET_NOT_REACHED not in str(error):
-                    raise
-            else:
-                return server, False
-            self.progress("no commit lies between the end of the archived WAL and the target: recovering to that end")
-            server.stop()
-            drop_target(self.place.data)
-            server.start(control)
-            server.wait_until_recovered(timeout_seconds=patience)
-        except BaseException:
-            server.stop()
-            raise
-        return server, True
 
     def _wait_until_ready(self, service: PgCtlService) -> None:
         program = str(Path(self.restorer.settings.bin_path) / "pg_isready")

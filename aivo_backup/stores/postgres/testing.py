@@ -17,7 +17,7 @@ from aivo_backup.stores.postgres.checked_wal import checked_restore_command
 from aivo_backup.stores.postgres.fetching import fetch, some
 from aivo_backup.stores.postgres.info import BackupSet, StanzaInfo
 from aivo_backup.stores.postgres.inventory import Inventories
-from aivo_backup.stores.postgres.replay import Replay, plan_replay, replayed_check
+from aivo_backup.stores.postgres.replay import Replay, patience_seconds, plan_replay, replayed_check
 from aivo_backup.stores.postgres.runners import Runners
 from aivo_backup.stores.postgres.server import ControlFile, OwnServer, read_control_file
 from aivo_backup.stores.postgres.targets import Target
@@ -85,7 +85,7 @@ class RestoreTest:
             self.progress(f"replaying WAL from {backup.wal_start} to {replay.newest.name}")
             server.start(control)
             try:
-                server.wait_until_recovered(timeout_seconds=self._patience(backup))
+                server.wait_until_recovered(timeout_seconds=patience_seconds(self.settings, backup))
             except VerificationError as error:
                 if replay.missing:
                     raise VerificationError(
@@ -131,9 +131,6 @@ class RestoreTest:
                 continue
             detail = some(wrong) if wrong else f"{len(inventory.objects)} objects are there as they were"
             yield Check(name=name, passed=not wrong, detail=detail)
-
-    def _patience(self, backup: BackupSet) -> float:
-        return 600.0 + 10 * backup.size_bytes / self.settings.restore_bytes_per_second
 
 
 def _identity(point: RecoveryPoint, backup: BackupSet, control: ControlFile) -> Iterator[Check]:
