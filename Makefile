@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV := .venv/bin
 
-.PHONY: help setup demo test test-all lint format lock plan clean
+.PHONY: help setup demo test test-all lint format lock plan plan-diff bench clean
 
 help:
 	@echo "make demo      set up, then back up, destroy, restore and prove, on this machine"
@@ -11,6 +11,8 @@ help:
 	@echo "make test-all  the same with the full counts of property and fault tests"
 	@echo "make lint      style, types, import directions"
 	@echo "make plan      STACK=prod: what Pulumi would register, in build/plan/"
+	@echo "make plan-diff STACK=prod BASE=main: what a change does to that, against a git ref"
+	@echo "make bench     every benchmark beside its peer (BENCH=program: one), in build/bench/"
 	@echo "make lock      requirements.txt from pyproject.toml"
 	@echo "make clean     stop the sandbox and remove what was built (the shared tool cache stays)"
 
@@ -42,6 +44,12 @@ lock:
 
 plan: setup
 	@$(VENV)/python -m sandbox.plan $(or $(STACK),prod)
+
+plan-diff: setup
+	@$(VENV)/python -m sandbox.plan_diff $(or $(STACK),prod) $(or $(BASE),main)
+
+bench: setup
+	@$(VENV)/python -m bench $(BENCH)
 
 clean:
 	@if [ -x $(VENV)/python ]; then $(VENV)/python -m sandbox.commands reset; fi
