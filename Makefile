@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV := .venv/bin
 
-.PHONY: help setup demo test test-all lint format lock plan plan-diff bench clean
+.PHONY: help setup demo test test-all lint format lock plan plan-diff lambdas bench clean
 
 help:
 	@echo "make demo      set up, then back up, destroy, restore and prove, on this machine"
@@ -12,6 +12,7 @@ help:
 	@echo "make lint      style, types, import directions"
 	@echo "make plan      STACK=prod: what Pulumi would register, in build/plan/"
 	@echo "make plan-diff STACK=prod BASE=main: what a change does to that, against a git ref"
+	@echo "make lambdas   the functions' zip packages, in build/lambdas/"
 	@echo "make bench     every benchmark beside its peer (BENCH=program: one), in build/bench/"
 	@echo "make lock      requirements.txt from pyproject.toml"
 	@echo "make clean     stop the sandbox and remove what was built (the shared tool cache stays)"
@@ -47,6 +48,9 @@ plan: setup
 
 plan-diff: setup
 	@$(VENV)/python -m sandbox.plan_diff $(or $(STACK),prod) $(or $(BASE),main)
+
+lambdas: setup
+	@$(VENV)/python -m sandbox.packages
 
 bench: setup
 	@$(VENV)/python -m bench $(BENCH)

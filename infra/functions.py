@@ -20,13 +20,27 @@ from aivo_backup.policy.names import (
 )
 from infra.access import SECRET_READERS
 from infra.identity import FUNCTION_ROLES
+from infra.packages import PACKAGED, Packages, built, path_of
 from infra.settings import Settings
 from infra.tags import aws_tags
 
+NEEDS_IMAGE = {
+    Function.VERIFY_RESTORE: "restores with pgBackRest, and starts a PostgreSQL server on what came back",
+    Function.REGISTER_SNAPSHOT: "asks pgBackRest what its encrypted repository holds",
+    Function.COMPLIANCE_REPORT: "draws plots: matplotlib and numpy alone fill a zip package",
+}
+"""Why a function runs from the image; one that is not named here runs from its zip package."""
+
 # What AWS allows; a restore test that needs longer is a Job in the cluster.
 _TIMEOUT_SECONDS = 900
-_RUNTIME = "python3.11"
+# The runtime client in the image: it asks Lambda for events and calls the handler that the command names.
+_IMAGE_ENTRY_POINT = ("python3", "-m", "awslambdaric")
 _FAILED_EVENTS_KEPT_SECONDS = 14 * 24 * 3600
+# A store that did not answer may answer a minute later; what fails twice is for a person, and each try is a whole
+# restore. Ids of records come from the schedule's own time or the start, so a second try spoils nothing.
+_RETRIES = 1
+# An event that waited longer is too late to be that day's proof; it goes to the queue, and the alarm off.
+_OLDEST_EVENT_SECONDS = 2 * 3600
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +71,7 @@ class Functions(pulumi.ComponentResource):
         super().__init__("aivo:backup:Functions", name, None, opts)
         self._args = args
         self._key = args.key_arns[OPERATIONS]
+        self._packages = built() if needs_packages(args.settings) else None
         self.failed_events = self._build_queue()
         for secret in sorted({secret for secrets in SECRET_READERS.values() for secret in secrets}):
             self._build_secret(secret)
@@ -96,18 +111,21 @@ class Functions(pulumi.ComponentResource):
             tags=aws_tags(settings, component=function.value, data_class="audit"),
             opts=pulumi.ResourceOptions(parent=self),
         )
-        image = settings.functions.image
+        code = _code(settings, function, self._packages)
         resource = aws.lambda_.Function(
             name,
             name=name,
             description=f"{PROJECT}: {function.value}",
             role=self._args.role_arns[role],
-            package_type="Image" if image else "Zip",
-            image_uri=image or None,
-            image_config={"commands": [function.handler]} if image else None,
-            code=None if image else _source_archive(),
-            handler=None if image else function.handler,
-            runtime=None if image else _RUNTIME,
+            package_type="Zip" if code.package else "Image",
+            image_uri=code.image or None,
+            image_config=(
+                {"entry_points": list(_IMAGE_ENTRY_POINT), "commands": [function.handler]} if code.image else None
+            ),
+            code=pulumi.FileArchive(code.package) if code.package else None,
+            source_code_hash=code.package_hash or None,
+            handler=function.handler if code.package else None,
+            runtime=code.runtime or None,
             timeout=_TIMEOUT_SECONDS,
             memory_size=settings.functions.memory_megabytes,
             ephemeral_storage={"size": settings.functions.scratch_megabytes},
@@ -128,6 +146,14 @@ class Functions(pulumi.ComponentResource):
             # The group must be there first, or Lambda makes one without retention and without our key.
             opts=pulumi.ResourceOptions(parent=self, depends_on=[logs]),
         )
+        # The scheduler hands an event over and is done; what happens when the function then fails is Lambda's to know.
+        aws.lambda_.FunctionEventInvokeConfig(
+            f"{name}-retries",
+            function_name=resource.name,
+            maximum_retry_attempts=_RETRIES,
+            maximum_event_age_in_seconds=_OLDEST_EVENT_SECONDS,
+            opts=pulumi.ResourceOptions(parent=resource),
+        )
         return resource.arn
 
     def _variables(self, function: Function) -> dict[str, pulumi.Input[str]]:
@@ -142,7 +168,30 @@ class Functions(pulumi.ComponentResource):
         }
 
 
-def _source_archive() -> pulumi.Archive:
-    return pulumi.AssetArchive(
-        {"lambdas": pulumi.FileArchive("lambdas"), "aivo_backup": pulumi.FileArchive("aivo_backup")}
+@dataclass(frozen=True, kw_only=True)
+class _Code:
+    """What a function runs: an image by digest, or a package with its hash and the runtime that it was made for."""
+
+    image: str = ""
+    package: str = ""
+    package_hash: str = ""
+    runtime: str = ""
+
+
+def needs_packages(settings: Settings) -> bool:
+    """Whether a function of the environment runs from its zip package, so that those have to be built first."""
+    return any(_zipped(settings, function) for function in Function)
+
+
+def _zipped(settings: Settings, function: Function) -> bool:
+    return function not in NEEDS_IMAGE or (settings.functions.zipped and function in PACKAGED)
+
+
+def _code(settings: Settings, function: Function, packages: Packages | None) -> _Code:
+    if packages is None or not _zipped(settings, function):
+        return _Code(image=settings.functions.image)
+    return _Code(
+        package=path_of(function),
+        package_hash=packages.packages[function.value].source_code_hash,
+        runtime=packages.runtime,
     )

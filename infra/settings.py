@@ -96,14 +96,16 @@ class FunctionSettings:
     """The Lambda functions.
 
     Attributes:
-        image: the image by digest; the source tree is packed as a zip when empty (sandbox only: pgBackRest and
-            PostgreSQL are not in a zip).
+        image: the image, by digest wherever it is pulled from a registry.
+        zipped: whatever has a zip package runs from it, also where the package lacks programs that the image has
+            (sandbox only: the machine has pgBackRest and PostgreSQL).
         log_retention_days: of log groups; CloudWatch takes only its own steps.
         reserved_concurrency: at most so many at once; None leaves the account's pool open, -1 is the same to AWS.
         subnets: run inside these subnets of the VPC; outside any VPC when empty.
     """
 
-    image: str = ""
+    image: str
+    zipped: bool = False
     memory_megabytes: int = 3008
     scratch_megabytes: int = 10240
     log_retention_days: int = 400
@@ -166,7 +168,7 @@ class Settings:
     objectives: Objectives = field(default_factory=Objectives)
     evidence: EvidenceLock
     cluster: ClusterSettings
-    functions: FunctionSettings = field(default_factory=FunctionSettings)
+    functions: FunctionSettings
     network: NetworkSettings = field(default_factory=NetworkSettings)
     alerts: AlertSettings = field(default_factory=AlertSettings)
     replica: ReplicaSettings = field(default_factory=ReplicaSettings)

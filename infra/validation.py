@@ -153,8 +153,16 @@ def _check_cluster(cluster: ClusterSettings, *, pinned: bool) -> None:
 
 
 def _check_functions(functions: FunctionSettings, *, sandbox: bool) -> None:
-    if functions.image or not sandbox:
+    if sandbox:
+        holds(_key("functions", "image"), functions.image, bool(functions.image.strip()), bound="name the image")
+    else:
         matching(_key("functions", "image"), functions.image, pattern=_DIGEST, example=_DIGEST_EXAMPLE)
+    holds(
+        _key("functions", "zipped"),
+        functions.zipped,
+        sandbox or not functions.zipped,
+        bound="for the sandbox: pgBackRest and PostgreSQL are in the image, not in a zip",
+    )
     within(_key("functions", "memory_megabytes"), functions.memory_megabytes, low=512, high=10240, why=_LAMBDA)
     within(
         _key("functions", "scratch_megabytes"),

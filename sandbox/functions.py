@@ -1,9 +1,12 @@
 """Invokes provisioned functions as EventBridge Scheduler and Lambda would: their input, variables, role and time limit.
 
 Everything is read back from the AWS API: the schedule's target and input, the function's configuration. Its role is
-assumed through STS, and the handler runs in a container of its own that holds those credentials and no others.
+assumed through STS, and the handler runs in a container of its own that holds those credentials and no others. A
+function with a package runs from the package: neither the checkout nor an installed library is there. One with an
+image runs in what the image holds.
 """
 
+import base64
 import json
 import shutil
 import sys
@@ -18,6 +21,7 @@ from typing import TYPE_CHECKING, Any, cast
 from aivo_backup.errors import ConfigurationError
 from aivo_backup.policy.names import schedule_group
 from aivo_backup.stores.aws import translated
+from sandbox import packages
 from sandbox.pods.container import (
     Container,
     DeadlineError,
@@ -27,6 +31,7 @@ from sandbox.pods.container import (
     image_mounts,
     image_programs,
     run,
+    system_mounts,
 )
 from sandbox.provision.provisioner import STACK
 from sandbox.state import REGION, Sandbox
@@ -36,6 +41,7 @@ if TYPE_CHECKING:
 
 _PROVISION_FIRST = "provision the sandbox: `aivo-backup sandbox up`"
 _EXCHANGE = "/var/run/function"
+_TASK_ROOT = "/var/task"
 _DRIVER = Path(__file__).with_name("function_driver.py")
 _SESSION_SECONDS = 3600
 
@@ -169,18 +175,20 @@ def _called(
         "function_arn": configuration["FunctionArn"],
         "deadline_seconds": seconds,
     }
+    shutil.copy(_DRIVER, exchange / "driver.py")
     (exchange / "call.json").write_text(json.dumps(call), encoding="utf-8")
+    code = _code(sandbox, configuration, scratch / "image")
     container = Container(
         name=name,
-        argv=(sys.executable, "-P", str(_DRIVER), f"{_EXCHANGE}/call.json", f"{_EXCHANGE}/outcome.json"),
-        environment=_variables(sandbox, configuration, credentials),
+        argv=(*code.python, f"{_EXCHANGE}/driver.py", f"{_EXCHANGE}/call.json", f"{_EXCHANGE}/outcome.json"),
+        environment=_variables(configuration, credentials, task_root=code.task_root, endpoints=sandbox.endpoints_file),
         mounts=[
-            *image_mounts(sandbox, scratch / "image"),
+            *code.mounts,
             *endpoint_mounts(sandbox),
             Mount(source=exchange, target=_EXCHANGE, writable=True),
             Mount(source=temporary, target="/tmp", writable=True),  # noqa: S108 - the function's own
         ],
-        working_folder=str(sandbox.checkout),
+        working_folder=code.task_root,
         program_folders=image_programs(sandbox),
     )
     log: list[str] = []
@@ -206,14 +214,42 @@ def _called(
     )
 
 
-def _variables(sandbox: Sandbox, configuration: Mapping[str, Any], credentials: "CredentialsTypeDef") -> dict[str, str]:
+@dataclass(frozen=True, kw_only=True)
+class _Code:
+    """What a function runs: the Python that starts it, where its handler is, and what of this machine it sees."""
+
+    python: tuple[str, ...]
+    task_root: str
+    mounts: list[Mount]
+
+
+def _code(sandbox: Sandbox, configuration: Mapping[str, Any], scratch: Path) -> _Code:
+    if configuration["PackageType"] == "Image":
+        return _Code(
+            python=(sys.executable, "-P"), task_root=str(sandbox.checkout), mounts=image_mounts(sandbox, scratch)
+        )
+    folder = packages.unpacked(
+        base64.b64decode(configuration["CodeSha256"]).hex(), sandbox.home / "packages", sandbox.checkout
+    )
+    # The interpreter alone: no variable, no user's and no site's packages can lend the package what it lacks.
+    interpreter = Path(sys.base_prefix) / "bin" / f"python{sys.version_info.major}.{sys.version_info.minor}"
+    return _Code(
+        python=(str(interpreter), "-I", "-S"),
+        task_root=_TASK_ROOT,
+        mounts=[*system_mounts(sandbox, scratch), Mount(source=folder, target=_TASK_ROOT)],
+    )
+
+
+def _variables(
+    configuration: Mapping[str, Any], credentials: "CredentialsTypeDef", *, task_root: str, endpoints: Path
+) -> dict[str, str]:
     name = str(configuration["FunctionName"])
     command: list[str] = configuration.get("ImageConfigResponse", {}).get("ImageConfig", {}).get("Command") or []
     return {
         **configuration.get("Environment", {}).get("Variables", {}),
         # The rest is what the Lambda service itself sets.
         "_HANDLER": str(configuration.get("Handler") or command[0]),
-        "LAMBDA_TASK_ROOT": str(sandbox.checkout),
+        "LAMBDA_TASK_ROOT": task_root,
         "AWS_LAMBDA_FUNCTION_NAME": name,
         "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(configuration["MemorySize"]),
@@ -227,7 +263,7 @@ def _variables(sandbox: Sandbox, configuration: Mapping[str, Any], credentials: 
         "AWS_SESSION_TOKEN": credentials["SessionToken"],
         "TZ": ":UTC",
         # The one thing that differs from AWS.
-        "AIVO_BACKUP_ENDPOINTS": str(sandbox.endpoints_file),
+        "AIVO_BACKUP_ENDPOINTS": str(endpoints),
     }
 
 

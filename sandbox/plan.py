@@ -22,6 +22,8 @@ from pulumi.runtime import settings as runtime_settings
 
 from aivo_backup.errors import BackupError, ConfigurationError, ExitCode
 from aivo_backup.policy.names import PROJECT
+from infra import functions, settings
+from sandbox import packages
 from sandbox.provision.engine import stack_configuration
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -142,6 +144,9 @@ def register(
     if name not in known:
         raise ConfigurationError(f"stack {name!r} does not exist", mend=f"known: {', '.join(known)}")
     configuration = stack_configuration(ROOT, name, overrides or {})
+    if functions.needs_packages(settings.load(name, configuration)):
+        # Before Pulumi's CLI comes `make lambdas`, or the program refuses; here it is done on the way.
+        packages.ensure(ROOT)
     if realiser is None:
         realiser = Planned(region=configuration[f"{PROJECT}:region"], account_id=configuration[f"{PROJECT}:account_id"])
     # Pulumi keeps its state in context variables: a context of its own makes the next run start from nothing.
@@ -243,11 +248,9 @@ def _whole(value: object) -> object:
 
 
 def _plain(value: object) -> object:
-    """Archives and assets by what they hold; the bytes themselves are no part of a plan."""
-    if isinstance(value, pulumi.AssetArchive):
-        return {"archive": dict(value.assets)}
-    if isinstance(value, pulumi.FileArchive | pulumi.FileAsset):
-        return {"path": str(value.path)}
+    """A package by its path; its digest is an input of its own, and the bytes are no part of a plan."""
+    if isinstance(value, pulumi.FileArchive):
+        return {"path": value.path}
     raise TypeError(f"{type(value).__name__} has no place in a plan")
 
 

@@ -79,7 +79,20 @@ class Container:
 
 
 def image_mounts(sandbox: Sandbox, scratch: Path) -> list[Mount]:
-    """What the product's image holds: the system's programs, Python, this checkout; and who the user is.
+    """What the product's image holds: the system's programs, Python with our packages, this checkout.
+
+    Args:
+        scratch: as in :func:`system_mounts`.
+    """
+    mounts = system_mounts(sandbox, scratch)
+    packages = Path(sys.prefix).resolve()
+    if not any(packages.is_relative_to(folder) for folder in (sandbox.checkout, "/usr", *(m.source for m in mounts))):
+        mounts.append(_same(packages))
+    return [*mounts, _same(sandbox.checkout)]
+
+
+def system_mounts(sandbox: Sandbox, scratch: Path) -> list[Mount]:
+    """The system's programs, Python without any package, and who the user is; nothing of this product.
 
     Args:
         scratch: a folder for the files that are made up (``passwd``, ``group``); it must outlive the container.
@@ -95,12 +108,9 @@ def image_mounts(sandbox: Sandbox, scratch: Path) -> list[Mount]:
     mounts += [_same(path) for path in (Path("/etc") / name for name in _FROM_ETC) if path.exists()]
     mounts += [Mount(source=scratch / name, target=f"/etc/{name}") for name in users]
     python = Path(sys.base_prefix).resolve()
-    packages = Path(sys.prefix).resolve()
-    outside_checkout = [folder for folder in (python, packages) if not folder.is_relative_to(sandbox.checkout)]
-    mounts += [_same(folder) for folder in outside_checkout if not folder.is_relative_to("/usr")]
+    mounts += [_same(python)] if not python.is_relative_to("/usr") else []
     tools = (sandbox.tools.pgbackrest.resolve().parent, sandbox.tools.postgres_bin.resolve().parent)
-    mounts += [_same(folder) for folder in tools if not folder.is_relative_to("/usr")]
-    return [*mounts, _same(sandbox.checkout)]
+    return mounts + [_same(folder) for folder in tools if not folder.is_relative_to("/usr")]
 
 
 def image_programs(sandbox: Sandbox) -> tuple[Path, ...]:

@@ -2,10 +2,7 @@
 
 import base64
 import hashlib
-import io
-import zipfile
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any, cast
 
 import pulumi
@@ -13,8 +10,6 @@ import pulumi
 from aivo_backup.errors import ConfigurationError
 from sandbox.provision.resources import Clients, Document, Realiser, Resource
 
-# The oldest time that a zip file can hold: the archive of unchanged sources is the same bytes at every run.
-_ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
 _DEFAULT_TIMEOUT_SECONDS = 3
 _DEFAULT_MEGABYTES = 128
 _DEFAULT_SCRATCH_MEGABYTES = 512
@@ -112,15 +107,13 @@ class Function(Realiser):
 
     @staticmethod
     def _archive(aws: Clients, resource: Resource) -> bytes:
-        files = sorted(_files(aws.checkout, resource, resource.inputs.get("code"), ""))
-        contents = tuple(files)
-        if contents not in aws.archives:
-            buffer = io.BytesIO()
-            with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-                for name, file in files:
-                    archive.writestr(zipfile.ZipInfo(name, _ZIP_EPOCH), file.read_bytes(), zipfile.ZIP_DEFLATED)
-            aws.archives[contents] = buffer.getvalue()
-        return aws.archives[contents]
+        code = resource.inputs.get("code")
+        if not isinstance(code, pulumi.FileArchive) or not (aws.checkout / code.path).is_file():
+            raise ConfigurationError(
+                f"{resource.kind} {resource.logical}: its code is neither an image nor a zip file of the checkout",
+                mend="use FileArchive (see infra/packages.py) or imageUri",
+            )
+        return (aws.checkout / code.path).read_bytes()
 
 
 class LogGroup(Realiser):
@@ -173,6 +166,36 @@ class LogGroup(Realiser):
         return aws.arn("logs", f"log-group:{self.name(resource)}")
 
 
+class EventInvokeConfig(Realiser):
+    """How often Lambda calls a function again that failed, and how old an event may become."""
+
+    kind = "aws:lambda/functionEventInvokeConfig:FunctionEventInvokeConfig"
+
+    def name(self, resource: Resource) -> str:
+        return resource.text("functionName")
+
+    def wanted(self, aws: Clients, resource: Resource) -> Document:
+        inputs = resource.inputs
+        return {"retries": inputs.get("maximumRetryAttempts"), "oldest": inputs.get("maximumEventAgeInSeconds")}
+
+    def read(self, aws: Clients, resource: Resource) -> Document | None:
+        try:
+            held = aws.functions.get_function_event_invoke_config(FunctionName=self.name(resource))
+        except aws.functions.exceptions.ResourceNotFoundException:
+            return None
+        return {"retries": held.get("MaximumRetryAttempts"), "oldest": held.get("MaximumEventAgeInSeconds")}
+
+    def write(self, aws: Clients, resource: Resource, wanted: Document, current: Document | None) -> None:
+        aws.functions.put_function_event_invoke_config(
+            FunctionName=self.name(resource),
+            MaximumRetryAttempts=wanted["retries"],
+            MaximumEventAgeInSeconds=wanted["oldest"],
+        )
+
+    def identify(self, aws: Clients, resource: Resource) -> tuple[str, Document]:
+        return self.name(resource), {}
+
+
 def _concurrency(reserved: int | None) -> int | None:
     return None if reserved is None or reserved < 0 else reserved
 
@@ -186,24 +209,4 @@ def _digest(archive: bytes) -> str:
     return base64.b64encode(hashlib.sha256(archive).digest()).decode()
 
 
-def _files(checkout: Path, resource: Resource, code: object, inside: str) -> Iterator[tuple[str, Path]]:
-    """The files of an archive: their names within it, and where they are."""
-    if isinstance(code, pulumi.AssetArchive):
-        for name, asset in cast("Mapping[str, object]", code.assets).items():
-            yield from _files(checkout, resource, asset, f"{inside}{name}/")
-        return
-    if isinstance(code, pulumi.FileAsset):
-        yield inside.rstrip("/"), checkout / code.path
-        return
-    folder = checkout / code.path if isinstance(code, pulumi.FileArchive) else None
-    if folder is None or not folder.is_dir():
-        raise ConfigurationError(
-            f"{resource.kind} {resource.logical}: its code is neither an image nor folders and files of the checkout",
-            mend="use AssetArchive, FileArchive or imageUri",
-        )
-    for file in folder.rglob("*"):
-        if file.is_file() and "__pycache__" not in file.parts:
-            yield inside + file.relative_to(folder).as_posix(), file
-
-
-REALISERS: tuple[Realiser, ...] = (LogGroup(), Function())
+REALISERS: tuple[Realiser, ...] = (LogGroup(), Function(), EventInvokeConfig())

@@ -37,7 +37,6 @@ class Clients:
         checkout: where the sources of functions are.
         secrets_folder: the sandbox's values of the secrets, a folder each with a file per key.
         found_keys: of this run, KMS key ids by the name that the sandbox gave them; asking takes a call for each key.
-        archives: of this run, functions' code by the files in it, so that it is the same code from first to last.
     """
 
     def __init__(
@@ -49,7 +48,6 @@ class Clients:
         self.checkout = checkout
         self.secrets_folder = secrets_folder
         self.found_keys: dict[str, str] = {}
-        self.archives: dict[tuple[tuple[str, Path], ...], bytes] = {}
 
     @property
     def region(self) -> str:

@@ -10,7 +10,10 @@ import pytest
 
 from aivo_backup.policy import names
 from aivo_backup.policy.environment import BackupKind, Component, Environment
+from aivo_backup.policy.names import Function
 from aivo_backup.stores.postgres.envelope import ENVELOPE_KEY
+from infra.functions import NEEDS_IMAGE
+from infra.packages import built, path_of
 from sandbox.plan import ROOT, main, register, write
 from tests.infra.conftest import PlanOf
 from tests.infra.plans import STACKS, Plan
@@ -129,6 +132,36 @@ def test_functions_know_where_the_settings_are(plan: Plan) -> None:
         assert variables["POWERTOOLS_SERVICE_NAME"]
         handler = function.inputs.get("handler") or function.inputs["imageConfig"]["commands"][0]
         assert (ROOT / Path(*handler.split(".")[:-1])).with_suffix(".py").is_file()
+
+
+def test_a_function_runs_from_the_image_by_digest_or_from_the_package_by_hash(plan: Plan) -> None:
+    made = built()
+    for function in plan.all(":Function"):
+        which = Function(function.inputs["environment"]["variables"]["POWERTOOLS_SERVICE_NAME"])
+        if "code" in function.inputs:
+            assert plan.stack == "local"
+            assert function.inputs["code"].path == path_of(which)
+            assert function.inputs["sourceCodeHash"] == made.packages[which.value].source_code_hash
+            assert (function.inputs["packageType"], function.inputs["runtime"]) == ("Zip", made.runtime)
+        else:
+            assert which in NEEDS_IMAGE
+            assert ("@sha256:" in function.inputs["imageUri"]) == (plan.stack != "local")
+            assert function.inputs["imageConfig"]["entryPoints"][-1] == "awslambdaric"
+
+
+def test_what_a_failed_call_comes_to_is_said(plan: Plan) -> None:
+    """Retries and the age of events, at Lambda and at the scheduler; then the queue."""
+    (queue,) = plan.all(":Queue")
+    functions = {function.inputs["name"]: function for function in plan.all(":Function")}
+    limits = {entry.inputs["functionName"]: entry.inputs for entry in plan.all(":FunctionEventInvokeConfig")}
+    assert set(limits) == set(functions)
+    for name, inputs in limits.items():
+        assert inputs["maximumRetryAttempts"] <= 2
+        assert inputs["maximumEventAgeInSeconds"] <= 2 * 3600
+        assert functions[name].inputs["deadLetterConfig"]["targetArn"].endswith(queue.inputs["name"])
+    for schedule in plan.all(":Schedule"):
+        assert schedule.inputs["target"]["retryPolicy"]["maximumRetryAttempts"] > 0
+        assert schedule.inputs["target"]["deadLetterConfig"]["arn"].endswith(queue.inputs["name"])
 
 
 def test_only_made_namespaces_are_made_restricted(plan: Plan) -> None:

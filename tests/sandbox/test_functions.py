@@ -1,8 +1,6 @@
 """Functions are invoked with the input, the configuration and the role that were provisioned, and nothing else."""
 
-import io
 import uuid
-import zipfile
 from datetime import UTC, datetime
 from typing import Any
 
@@ -25,15 +23,12 @@ def sandbox(provisioned: Provisioned) -> Sandbox:
 def function(sandbox: Sandbox, handler: str, *, role: str = "reporter", timeout: int = 60) -> str:
     """Makes a function of one of the test's own handlers; answers its name."""
     name = f"test-{uuid.uuid4().hex[:8]}"
-    code = io.BytesIO()
-    with zipfile.ZipFile(code, "w") as archive:
-        archive.writestr("empty", "")
     sandbox.aws().client("lambda").create_function(
         FunctionName=name,
         Role=ROLES + role,
-        Code={"ZipFile": code.getvalue()},
-        Handler=f"tests.sandbox.handlers.{handler}",
-        Runtime="python3.11",
+        PackageType="Image",
+        Code={"ImageUri": "aivo-backup:local"},
+        ImageConfig={"Command": [f"tests.sandbox.handlers.{handler}"]},
         Timeout=timeout,
         MemorySize=256,
         Environment={"Variables": {"COLOUR": "blue"}},
