@@ -1,8 +1,11 @@
 """AWS's policy evaluation for requests within one account, as far as our documents use it.
 
-An explicit deny wins over everything. Otherwise an identity policy or a resource policy must allow; for KMS and for
-role trust the resource policy must allow too (a key policy that names the account hands the decision on to identity
-policies, which must then allow as well).
+An explicit deny wins over everything. Otherwise an identity policy or a resource policy must allow; for KMS the
+resource policy must allow too (a key policy that names the account hands the decision on to identity policies, which
+must then allow as well). An AWS service and a web identity have no identity policy of ours: there, and for who may
+take on a role, the resource policy decides alone.
+
+An element or operator that is not known here fails the test that meets it: no verdict is guessed.
 """
 
 import re
@@ -19,7 +22,8 @@ class Request:
     """What is asked.
 
     Attributes:
-        principal: ARN of the role behind the session.
+        principal: ARN of the role or user behind the session; of an identity provider for a web identity; or a service
+            such as ``cloudtrail.amazonaws.com``.
         context: condition keys that the request carries; what is not in it is absent.
     """
 
@@ -47,12 +51,22 @@ def allowed(request: Request, *, identity: Sequence[Document], resource_policy: 
         return False
     by_identity = any(statement["Effect"] == "Allow" for statement in own)
     by_resource = any(statement["Effect"] == "Allow" for statement in others)
+    if not _has_identity_policies(request):
+        return by_resource
     if request.action.startswith("kms:"):
         return by_identity and by_resource
     return by_identity or by_resource
 
 
+def _has_identity_policies(request: Request) -> bool:
+    service = not request.principal.startswith("arn:")
+    return not service and ":oidc-provider/" not in request.principal and not request.action.startswith("sts:Assume")
+
+
 def _applies(statement: Document, request: Request) -> bool:
+    unknown = statement.keys() - {"Sid", "Effect", "Action", "Resource", "Principal", "Condition"}
+    if unknown:
+        raise NotImplementedError(f"the evaluator does not know {sorted(unknown)}")
     actions = listed(statement["Action"])
     resources = listed(statement.get("Resource", "*"))
     return (
@@ -67,10 +81,16 @@ def _applies(statement: Document, request: Request) -> bool:
 
 
 def _names(principal: object, arn: str) -> bool:
-    if principal == "*":
+    # The two spellings mean the same: everybody, AWS's services among them.
+    if principal in ("*", {"AWS": "*"}):
         return True
+    kinds = cast("Mapping[str, object]", principal)
+    if not arn.startswith("arn:"):
+        return arn in listed(kinds.get("Service"))
+    if ":oidc-provider/" in arn:
+        return arn in listed(kinds.get("Federated"))
     account = arn.split(":")[4]
-    aws = listed(cast("Mapping[str, object]", principal).get("AWS"))
+    aws = listed(kinds.get("AWS"))
     return any(entry in ("*", arn, account, f"arn:aws:iam::{account}:root") for entry in aws)
 
 
@@ -83,6 +103,8 @@ def _holds(operator: str, value: str | None, wanted: list[str]) -> bool:
     if value is None:
         # A key that is absent matches nothing, so only a negated operator holds.
         return negated
+    if operator.replace("Not", "") not in _OPERATORS:
+        raise NotImplementedError(f"the evaluator does not know {operator}")
     compare = _OPERATORS[operator.replace("Not", "")]
     return negated != any(compare(value, entry) for entry in wanted)
 
@@ -92,13 +114,21 @@ def _like(value: str, pattern: str) -> bool:
     return re.fullmatch("".join(parts), value, re.DOTALL) is not None
 
 
+def _arn_like(value: str, pattern: str) -> bool:
+    """Each of an ARN's six parts is compared by itself: a wildcard does not reach across a colon."""
+    parts, patterns = value.split(":", 5), pattern.split(":", 5)
+    return len(parts) == len(patterns) and all(map(_like, parts, patterns))
+
+
 _OPERATORS: Mapping[str, Callable[[str, str], bool]] = {
     "StringEquals": lambda value, wanted: value == wanted,
+    "StringEqualsIgnoreCase": lambda value, wanted: value.lower() == wanted.lower(),
     "StringLike": _like,
-    "ArnEquals": _like,
-    "ArnLike": _like,
+    "ArnEquals": _arn_like,
+    "ArnLike": _arn_like,
     "Bool": lambda value, wanted: value.lower() == wanted.lower(),
     "NumericEquals": lambda value, wanted: float(value) == float(wanted),
     "NumericLessThan": lambda value, wanted: float(value) < float(wanted),
+    "NumericLessThanEquals": lambda value, wanted: float(value) <= float(wanted),
     "NumericGreaterThan": lambda value, wanted: float(value) > float(wanted),
 }
