@@ -29,7 +29,7 @@ from moto.server import (
     create_backend_app,  # pyright: ignore[reportPrivateImportUsage] - public, but moto lists no exports
 )
 
-from sandbox.aws_api import enforcement, gunicorn_settings, lifecycle, objects, replication, web_identity
+from sandbox.aws_api import enforcement, gunicorn_settings, lifecycle, locks, objects, replication, web_identity
 from sandbox.aws_api.web_identity import UntrustedError
 
 StartResponse = Callable[..., Any]
@@ -72,6 +72,7 @@ class AwsApi:
             ("POST", "enforcement"): _switch_enforcement,
         }
         enforcement.install()
+        locks.install()
         _make_administrator(account, access_key, secret_key)
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:

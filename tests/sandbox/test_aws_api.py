@@ -210,6 +210,30 @@ def test_current_objects_expire_into_a_marker_and_lone_markers_are_cleared(s3: "
     assert history(s3, bucket) == [("new/a", kept, False)]
 
 
+def test_a_lock_gets_longer_and_is_shortened_by_the_bypass_of_governance_alone(s3: "S3Client") -> None:
+    bucket = versioned_bucket(s3, locked=True)
+    now = datetime.now(UTC)
+
+    def retain(key: str, mode: str, days: float, *, bypass: bool = False) -> bool:
+        lock: Any = {"Mode": mode, "RetainUntilDate": now + timedelta(days=days)} if mode else {}
+        try:
+            s3.put_object_retention(Bucket=bucket, Key=key, Retention=lock, BypassGovernanceRetention=bypass)
+        except ClientError as error:
+            assert error.response.get("Error", {}).get("Code") == "AccessDenied"
+            return False
+        return True
+
+    for key, mode in (("g", "GOVERNANCE"), ("c", "COMPLIANCE")):
+        s3.put_object(Bucket=bucket, Key=key, Body=b"1")
+        assert retain(key, mode, 1)
+        assert retain(key, mode, 2)
+        assert not retain(key, mode, 1)
+    assert retain("g", "GOVERNANCE", 1, bypass=True)
+    assert retain("g", "COMPLIANCE", 1)
+    for days, mode in ((1.0, "COMPLIANCE"), (3.0, "GOVERNANCE"), (0.0, "")):
+        assert not retain("c", mode, days, bypass=True)
+
+
 def test_lifecycle_leaves_locked_versions_until_their_lock_ends(s3: "S3Client", control: AwsControl) -> None:
     bucket = versioned_bucket(s3, locked=True)
     set_lifecycle(s3, bucket, NoncurrentVersionExpiration={"NoncurrentDays": 1})
