@@ -93,6 +93,56 @@ class TestedRestore:
     newest_heartbeat: datetime | None
 
 
+EXAMPLES_BOUND = 20
+"""The most example names that a :class:`Difference` carries."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """How production differs from a recovery point in one unit. All zero means that they are equal.
+
+    Attributes:
+        unit: a table (``schema.name``), a bucket or an index, as production names it.
+        lost: how many rows, objects or documents the point holds and production lacks.
+        newer: how many production holds and the point lacks: a restore in place would lose them.
+        changed: how many both hold with different content.
+        examples: names (key values, object keys, document ids) of the first of them, at most
+            :data:`EXAMPLES_BOUND`; lost ones first, then changed ones, then newer ones.
+    """
+
+    unit: str
+    lost: int = 0
+    newer: int = 0
+    changed: int = 0
+    examples: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if min(self.lost, self.newer, self.changed) < 0 or len(self.examples) > EXAMPLES_BOUND:
+            raise ValueError(f"not a difference: {self!r}")
+
+    @property
+    def equal(self) -> bool:
+        """Nothing differs."""
+        return not (self.lost or self.newer or self.changed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RescueBundle:
+    """What was written to production after a recovery point, exported before a restore would lose it.
+
+    Attributes:
+        folder: where the bundle is on this machine, made for it and holding nothing else.
+        units: the tables, buckets or indices that it holds something of.
+        items: rows, objects or documents in it.
+        bytes: size of its files.
+    """
+
+    folder: Path
+    units: tuple[str, ...]
+    items: int
+    bytes: int
+
+
 class Store(Protocol):
     """A store that can be backed up, listed and restore-tested.
 
