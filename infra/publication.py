@@ -128,6 +128,7 @@ def environment(
         verification_cron=settings.verification_cron,
         restore_role=role_arn(settings.account_id, name, Role.RESTORER),
         replica=replica,
+        unproven_points=settings.unproven_points,
     )
 
 

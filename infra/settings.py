@@ -18,6 +18,7 @@ from aivo_backup.policy.environment import (
     OpenSearchSettings,
     PostgresSettings,
     ScheduledRun,
+    UnprovenPoints,
 )
 from aivo_backup.policy.names import PROJECT
 from aivo_backup.policy.schedules import BACKUPS, VERIFICATION_CRON
@@ -153,6 +154,8 @@ class Settings:
             trail already does.
         registry: make an image repository; false where images come from one that exists.
         schedules: overrides by the schedule's name.
+        unproven_points: whether a restore of a point that passed no restore test yet is refused, or warned of. At
+            03:00 the newest point may be the only good one, so the default warns.
     """
 
     environment: str
@@ -180,6 +183,7 @@ class Settings:
     opensearch: OpenSearchSettings
     schedules: Mapping[str, ScheduleOverride] = field(default_factory=dict[str, ScheduleOverride])
     verification_cron: str = VERIFICATION_CRON
+    unproven_points: UnprovenPoints = UnprovenPoints.WARN
 
     @property
     def backups(self) -> tuple[ScheduledRun, ...]:

@@ -128,6 +128,7 @@ class Restore:
         newest_heartbeat: the newest heartbeat found in the restored data.
         loss_seconds: ``target_time - newest_heartbeat``; None when no heartbeat was found.
         error: the one line of what stopped it; empty when it ran to its end.
+        amounts: how much there was to do, by unit (``bytes``, ``wal_segments``): what its time is compared by.
     """
 
     record_type: ClassVar[str] = "restore"
@@ -145,6 +146,7 @@ class Restore:
     checks: tuple[Check, ...] = ()
     error: str = ""
     late: bool = False
+    amounts: Mapping[str, float] = field(default_factory=dict[str, float])
 
     @property
     def moment(self) -> datetime:

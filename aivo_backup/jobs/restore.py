@@ -1,7 +1,7 @@
 """A person's restore, filed like every other: what came back, from which point, with how much loss, in how long."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from aivo_backup.catalog.catalog import Catalog
@@ -20,12 +20,14 @@ class Restored:
         recovery_point: the point that it came from.
         target_time: the moment that was asked for, UTC.
         newest_heartbeat: None when what was restored holds none.
+        amounts: how much there was to do, by unit.
     """
 
     recovery_point: str
     target_time: datetime
     newest_heartbeat: datetime | None
     checks: tuple[Check, ...]
+    amounts: Mapping[str, float] = field(default_factory=dict[str, float])
 
 
 def run_restore(
@@ -74,6 +76,7 @@ def run_restore(
         loss_seconds=loss,
         phases=stopwatch.phases,
         checks=restored.checks,
+        amounts=restored.amounts,
         error=str(failure) if failure else "",
     )
     try:

@@ -65,6 +65,7 @@ def verify(
         phases=stopwatch.phases,
         checks=tested.checks if failure else (*tested.checks, _loss_check(loss, max_loss_seconds)),
         error=str(failure) if failure else "",
+        amounts=tested.amounts,
     )
     catalog.append(record)
     if isinstance(failure, UnreachableError | ConfigurationError):

@@ -163,6 +163,13 @@ class EvidenceSettings:
     lock_days: int
 
 
+class UnprovenPoints(StrEnum):
+    """What a restore does with a recovery point that no restore test has passed."""
+
+    WARN = "warn"
+    REFUSE = "refuse"
+
+
 @dataclass(frozen=True, kw_only=True)
 class ScheduledRun:
     """One row of the schedule: a run that is expected to happen.
@@ -228,6 +235,7 @@ class Environment:
     verification_cron: str = "0 6 * * *"
     restore_role: str = ""
     replica: SecondRegion = field(default_factory=SecondRegion)
+    unproven_points: UnprovenPoints = UnprovenPoints.WARN
 
     def in_second_region(self) -> "Environment":
         """The environment with the copies' buckets, keys and region in place of its own.

@@ -87,10 +87,12 @@ class HeldPoint:
 
 @dataclass(frozen=True, kw_only=True)
 class TestedRestore:
-    """What a restore test found. ``newest_heartbeat`` is None when the restored data holds none."""
+    """What a restore test found. ``newest_heartbeat`` is None when the restored data holds none; ``amounts`` is how
+    much there was to do, by unit."""
 
     checks: tuple[Check, ...]
     newest_heartbeat: datetime | None
+    amounts: Mapping[str, float] = field(default_factory=dict[str, float])
 
 
 EXAMPLES_BOUND = 20

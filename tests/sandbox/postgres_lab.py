@@ -10,10 +10,11 @@ import subprocess
 import tempfile
 import time
 import uuid
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,7 @@ from aivo_backup.stores.port import Stopwatch, TakenBackup, TestedRestore, silen
 from aivo_backup.stores.postgres.access import Credentials, RepositoryAccess
 from aivo_backup.stores.postgres.archive import Login, connect
 from aivo_backup.stores.postgres.envelope import RegionKey, open_pass
+from aivo_backup.stores.postgres.private_copy import PrivateCopy
 from aivo_backup.stores.postgres.restore import InPlace, RestorePlan, RestoreRequest, RestoreResult, Staging
 from aivo_backup.stores.postgres.runners import Runners
 from aivo_backup.stores.postgres.service import PgCtlService
@@ -43,10 +45,7 @@ from sandbox.state import Sandbox
 if TYPE_CHECKING:
     from types_boto3_kms.client import KMSClient
     from types_boto3_s3.client import S3Client
-    from types_boto3_s3.literals import BucketLocationConstraintType
-    from types_boto3_s3.type_defs import ReplicationRuleTypeDef
 
-REPLICA_REGION = "us-west-2"
 BIN = "/usr/lib/postgresql/15/bin"
 
 
@@ -56,8 +55,8 @@ def free_port() -> int:
         return int(holder.getsockname()[1])
 
 
-def new_lab(sandbox: Sandbox) -> "Generator[Lab]":
-    """A database with a stanza, for the tests of one module."""
+def new_lab(sandbox: Sandbox, **settings: str) -> "Generator[Lab]":
+    """A database with a stanza, for the tests of one module; ``settings`` are added to its configuration."""
     # In memory where there is such a folder: PostgreSQL and pgBackRest flush every file they write.
     memory = Path("/dev/shm")
     home = Path(tempfile.mkdtemp(prefix="pglab-", dir=memory if memory.is_dir() else None))
@@ -67,11 +66,11 @@ def new_lab(sandbox: Sandbox) -> "Generator[Lab]":
     lab = Lab(
         home=home,
         aws=sandbox.aws(),
-        aws_there=sandbox.aws(REPLICA_REGION),
         aws_url=sandbox.aws_url,
         ca_file=sandbox.ca_file,
         control=sandbox.aws_control,
         bucket=f"pg-{uuid.uuid4().hex}",
+        more_settings=settings,
     )
     try:
         lab.build()
@@ -89,19 +88,17 @@ class Lab:
 
     home: Path
     aws: boto3.Session
-    aws_there: boto3.Session
     aws_url: str
     ca_file: Path
     control: AwsControl
     bucket: str
+    more_settings: Mapping[str, str] = field(default_factory=dict[str, str])
     region: str = "us-east-1"
-    replica_region: "BucketLocationConstraintType" = REPLICA_REGION
     s3: "S3Client" = field(init=False)
     kms: "KMSClient" = field(init=False)
     kms_key: str = field(init=False)
     settings: PostgresSettings = field(init=False)
     access: RepositoryAccess = field(init=False)
-    _replica_key: str = field(default="", init=False)
     _sidecar: "subprocess.Popen[bytes] | None" = field(default=None, init=False)
 
     def build(self) -> None:
@@ -173,58 +170,6 @@ class Lab:
             "CREATE TABLE IF NOT EXISTS aivo_backup.heartbeat (at timestamptz PRIMARY KEY)",
             "CREATE TABLE IF NOT EXISTS notes (text text PRIMARY KEY)",
         )
-
-    def add_replica(self) -> None:
-        """A second region with a bucket and a key of its own, and the cipher pass wrapped for it as `init` does."""
-        there = self.aws_there
-        key = there.client("kms").create_key()["KeyMetadata"].get("Arn", "")
-        there.client("s3").create_bucket(
-            Bucket=self.replica_bucket, CreateBucketConfiguration={"LocationConstraint": self.replica_region}
-        )
-        self.s3.put_bucket_versioning(Bucket=self.replica_bucket, VersioningConfiguration={"Status": "Enabled"})
-        rule: ReplicationRuleTypeDef = {
-            "ID": "all", "Priority": 1, "Status": "Enabled", "Filter": {"Prefix": ""},
-            "DeleteMarkerReplication": {"Status": "Enabled"},
-            "SourceSelectionCriteria": {"SseKmsEncryptedObjects": {"Status": "Enabled"}},
-            "Destination": {
-                "Bucket": f"arn:aws:s3:::{self.replica_bucket}",
-                "EncryptionConfiguration": {"ReplicaKmsKeyID": key},
-            },
-        }  # fmt: skip
-        role = "arn:aws:iam::123456789012:role/replication"
-        self.s3.put_bucket_replication(Bucket=self.bucket, ReplicationConfiguration={"Role": role, "Rules": [rule]})
-        keys = {
-            self.region: RegionKey(kms=self.kms, key=self.kms_key),
-            self.replica_region: RegionKey(kms=there.client("kms"), key=key),
-        }
-        make_envelope(self.s3, bucket=self.bucket, keys=keys, now=datetime.now(UTC), progress=silent)
-        self._replica_key = key
-
-    @property
-    def replica_bucket(self) -> str:
-        return f"{self.bucket}-there"
-
-    def replica(self) -> PostgresStore:
-        """The engine on the second region's copy, which is given nothing of the home region."""
-        there = self.aws_there
-        s3, kms = there.client("s3"), there.client("kms")
-        access = replace(
-            self.access,
-            bucket=self.replica_bucket,
-            region=self.replica_region,
-            kms_key=self._replica_key,
-            cipher_pass=lambda: open_pass(s3, bucket=self.replica_bucket, region=self.replica_region, kms=kms),
-            behind_sidecar=False,
-        )
-        return self.store(access=access, s3=s3)
-
-    def lose_home(self) -> None:
-        """Every version of every object of the home bucket is gone."""
-        for page in self.s3.get_paginator("list_object_versions").paginate(Bucket=self.bucket):
-            for entry in (*page.get("Versions", []), *page.get("DeleteMarkers", [])):
-                self.s3.delete_object(
-                    Bucket=self.bucket, Key=entry.get("Key", ""), VersionId=entry.get("VersionId", "")
-                )
 
     def start_sidecar(self) -> None:
         launch = prepare(
@@ -312,15 +257,16 @@ class Lab:
     def notes(self) -> set[str]:
         return {str(row[0]) for row in self.sql("SELECT text FROM notes")}
 
-    def in_place(self, *, stop: bool, data: Path | None = None) -> InPlace:
+    def in_place(self, *, stop: bool, data: Path | None = None, delta: bool = False, named: bool = False) -> InPlace:
         login = Login(host="localhost", port=self.settings.port, database="postgres", user="postgres", password="")
         place = data or self.data
         service = PgCtlService(bin_path=Path(BIN), data=place, log=self.log)
-        return InPlace(data=place, service=service, stop=stop, connect=lambda: connect(login))
+        return InPlace(
+            data=place, service=service, stop=stop, connect=partial(connect, login), delta=delta, adapter_named=named
+        )
 
     def plan(self, target: Target, destination: InPlace | Staging) -> RestorePlan:
-        request = RestoreRequest(target=target, destination=destination)
-        return self.store().plan_restore(request, now=datetime.now(UTC))
+        return self.store().plan_restore(RestoreRequest(target=target, destination=destination), now=datetime.now(UTC))
 
     def remove_staging(self, place: Staging) -> None:
         folder = place.data.with_name(f"{place.data.name}.server")
@@ -342,6 +288,11 @@ class Lab:
             progress=silent,
         )
         return result, stopwatch
+
+    @contextmanager
+    def private_copy(self, target: Target) -> Generator[PrivateCopy]:
+        with self.store().private_copy(target, now=datetime.now(UTC), stopwatch=Stopwatch(), progress=silent) as copy:
+            yield copy
 
     def now(self) -> datetime:
         """The database's clock, between two transactions."""
@@ -429,6 +380,7 @@ class Lab:
             "archive_command": archive_command(self.settings),
             "shared_buffers": "64MB",
             "timezone": "UTC",
+            **self.more_settings,
         }
         with (self.data / "postgresql.conf").open("a", encoding="utf-8") as config:
             config.writelines(f"{name} = '{value}'\n" for name, value in values.items())

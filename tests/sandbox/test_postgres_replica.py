@@ -7,11 +7,11 @@ import pytest
 
 from aivo_backup.errors import ConfigurationError, RefusedError
 from aivo_backup.policy.environment import BackupKind
-from aivo_backup.stores.postgres.envelope import open_pass
 from aivo_backup.stores.postgres.restore import Staging
 from aivo_backup.stores.postgres.targets import Target, TargetKind
 from sandbox.state import Sandbox
 from tests.sandbox.postgres_lab import Lab, free_port, new_lab
+from tests.sandbox.postgres_second_region import SecondRegion
 
 
 @pytest.fixture(scope="module")
@@ -19,28 +19,29 @@ def lab(sandbox: Sandbox) -> Generator[Lab]:
     yield from new_lab(sandbox)
 
 
-def test_a_lost_home_region_is_restored_from_the_copy_alone(lab: Lab) -> None:
+def test_a_lost_home_region_is_restored_from_the_copy_alone(lab: Lab, sandbox: Sandbox) -> None:
     lab.note("before the full")
     lab.backup(BackupKind.FULL)
     lab.note("in WAL alone")
     good = lab.now()
     lab.note("after the good moment")
     lab.archive_all()
+    there = SecondRegion(lab=lab, aws=sandbox.aws("us-west-2"))
     with pytest.raises(ConfigurationError, match=r"not wrapped for us-west-2.*init postgres --envelope-only"):
-        open_pass(lab.s3, bucket=lab.bucket, region=lab.replica_region, kms=lab.aws_there.client("kms"))
-    lab.add_replica()
-    assert open_pass(lab.s3, bucket=lab.bucket, region=lab.region, kms=lab.kms) == lab.access.cipher_pass()
+        there.cipher_pass(lab.bucket)
+    there.build()
+    assert there.cipher_pass(lab.bucket) == lab.access.cipher_pass()
     lab.control.replicate()
     lab.note("written after the last replication")
     lab.archive_all()
-    lab.lose_home()
+    there.lose_home()
     with pytest.raises(ConfigurationError, match="no cipher envelope"):
         lab.restore(Target(), Staging(data=lab.home / "no" / "pgdata", port=free_port()))
 
     # To staging, at a moment.
     place = Staging(data=lab.home / "staging" / "pgdata", port=free_port())
     place.data.parent.mkdir()
-    result, _ = lab.restore(Target(kind=TargetKind.TIME, time=good), place, store=lab.replica())
+    result, _ = lab.restore(Target(kind=TargetKind.TIME, time=good), place, store=there.store())
     assert all(check.passed for check in result.checks), result.checks
     with lab.connect(port=result.port, host="localhost") as connection:
         rows = {str(row[0]) for row in connection.execute("SELECT text FROM notes").fetchall()}
@@ -49,8 +50,8 @@ def test_a_lost_home_region_is_restored_from_the_copy_alone(lab: Lab) -> None:
 
     # In place: it recovers beside the running server, which is stopped for the swap alone.
     with pytest.raises(RefusedError, match="PostgreSQL runs on"):
-        lab.restore(Target(), lab.in_place(stop=False), store=lab.replica())
-    result, stopwatch = lab.restore(Target(), lab.in_place(stop=True), store=lab.replica())
+        lab.restore(Target(), lab.in_place(stop=False), store=there.store())
+    result, stopwatch = lab.restore(Target(), lab.in_place(stop=True), store=there.store())
     assert all(check.passed for check in result.checks), result.checks
     assert [phase.name for phase in stopwatch.phases] == ["plan", "fetch", "replay", "checks", "stop", "start"]
     assert lab.notes() == {"before the full", "in WAL alone", "after the good moment"}

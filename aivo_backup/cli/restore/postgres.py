@@ -1,32 +1,33 @@
 """`aivo-backup restore postgres`."""
 
-from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
-from importlib.metadata import entry_points
 from pathlib import Path
 
 import click
 
+from aivo_backup.catalog.catalog import Catalog
 from aivo_backup.cli.confirm import confirm
 from aivo_backup.cli.context import Context
 from aivo_backup.cli.output import bytes_text, progress, seconds_text
+from aivo_backup.cli.restore.services import ADAPTERS, in_place
 from aivo_backup.cli.restore.shared import print_plan, print_result, restore_options, source
 from aivo_backup.composition import App
-from aivo_backup.errors import RefusedError, UsageError
+from aivo_backup.errors import UsageError
+from aivo_backup.jobs.expectation import check_proven, expected_seconds
 from aivo_backup.jobs.restore import Restored, run_restore
 from aivo_backup.policy.codec import parse_time
 from aivo_backup.policy.environment import Component
 from aivo_backup.stores.port import Stopwatch
-from aivo_backup.stores.postgres.archive import connect
-from aivo_backup.stores.postgres.restore import InPlace, RestorePlan, RestoreRequest, RestoreResult, Staging
-from aivo_backup.stores.postgres.service import DatabaseService, PgCtlService
+from aivo_backup.stores.postgres.restore import (
+    InPlace,
+    RestorePlan,
+    RestoreRequest,
+    RestoreResult,
+    Staging,
+    drivers,
+)
 from aivo_backup.stores.postgres.targets import Target, TargetKind
-
-SERVICES_GROUP = "aivo_backup.database_services"
-"""Entry points of this group are named like an environment; each answers the data directory and the adapter that
-stops and starts the server there."""
-
-PlaceOf = Callable[[], tuple[Path, DatabaseService]]
 
 
 def _time(_context: click.Context, _parameter: click.Parameter, value: str | None) -> datetime | None:
@@ -44,9 +45,13 @@ def _time(_context: click.Context, _parameter: click.Parameter, value: str | Non
 @click.option("--target-xid", help="To a transaction.")
 @click.option("--target-name", help="To a named restore point.")
 @click.option("--set", "label", default="", help="Start from this backup set; alone: stop where it ends.")
-@click.option("--in-place", is_flag=True, help="Replace the live data directory; the old one is set aside.")
+@click.option(
+    "--in-place", "into_place", is_flag=True, help="Replace the live data directory; the old one is set aside."
+)
 @click.option("--stop", is_flag=True, help="With --in-place: stop the server if it runs.")
-@click.option("--service", type=click.Choice(["pg_ctl"]), help="With --in-place: how the server is run.")
+@click.option("--delta", is_flag=True, help="With --in-place: copy the present files and fetch only what differs.")
+@click.option("--service", type=click.Choice(list(ADAPTERS)), help="With --in-place: how the server is run.")
+@click.option("--unit", default="", help="With --service systemd: the server's unit.")
 @click.option("--to", "directory", type=click.Path(path_type=Path), help="Restore to staging, in this new folder.")
 @click.option("--port", type=click.IntRange(1, 65535), help="With --to: the staging server's port on loopback.")
 @restore_options
@@ -58,9 +63,11 @@ def postgres(
     target_xid: str | None,
     target_name: str | None,
     label: str,
-    in_place: bool,
+    into_place: bool,
     stop: bool,
+    delta: bool,
     service: str | None,
+    unit: str,
     directory: Path | None,
     port: int | None,
     plan_only: bool,
@@ -75,15 +82,31 @@ def postgres(
     """
     app = source(context.app, from_replica=from_replica)
     target = _target(target_time, target_lsn, target_xid, target_name, label)
-    if in_place == (directory is not None):
+    if into_place == (directory is not None):
         raise UsageError("say where to restore to", mend="give either --in-place or --to DIRECTORY --port PORT")
     if directory is not None and port is None:
         raise UsageError("--to needs --port", mend="give a free port for the staging server")
-    place = _in_place(app, service, stop=stop) if directory is None else Staging(data=directory, port=port or 0)
+    if directory is not None and (delta or stop or service):
+        raise UsageError("--delta, --stop and --service belong to --in-place", mend="leave them out with --to")
+    place: InPlace | Staging
+    if directory is None:
+        place = in_place(context.app, service, unit=unit, stop=stop, delta=delta)
+    else:
+        place = Staging(data=directory, port=port or 0)
     request = RestoreRequest(target=target, destination=place)
-    store = app.for_restores.postgres
+    store, catalog = app.for_restores.postgres, app.catalog
+    prepared = store.prepare_restore(request, now=app.clock())
+    plan = _expected(app, catalog, prepared.plan, place)
+    warning = check_proven(
+        catalog,
+        Component.POSTGRES,
+        plan.recovery_point,
+        rule=app.environment.unproven_points,
+        since=plan.point_ended,
+    )
+    if warning:
+        click.echo(f"  warning: {warning}", err=True)
     if plan_only or not yes:
-        plan = store.plan_restore(request, now=app.clock())
         print_plan(plan, _plan_lines(plan), as_json=as_json)
         if plan_only:
             return 0
@@ -91,19 +114,39 @@ def postgres(
     done: list[RestoreResult] = []
 
     def work(stopwatch: Stopwatch) -> Restored:
-        done.append(store.restore(request, now=app.clock(), stopwatch=stopwatch, progress=progress))
-        result = done[0]
+        result = store.restore(
+            request,
+            now=app.clock(),
+            stopwatch=stopwatch,
+            progress=progress,
+            # What somebody took time to agree to is planned anew: the server and the archive went on meanwhile.
+            prepared=prepared if yes else None,
+        )
+        done.append(result)
         return Restored(
             recovery_point=result.recovery_point,
             target_time=result.target_time,
             newest_heartbeat=result.newest_heartbeat,
             checks=result.checks,
+            amounts=plan.amounts,
         )
 
     record = run_restore(
-        Component.POSTGRES, work, recovery_point=label or str(target), catalog=app.catalog, clock=app.clock
+        Component.POSTGRES, work, recovery_point=label or str(target), catalog=catalog, clock=app.clock
     )
     return print_result(record, done[0], _result_lines(done[0]), as_json=as_json)
+
+
+def _expected(app: App, catalog: Catalog, plan: RestorePlan, place: InPlace | Staging) -> RestorePlan:
+    prediction = expected_seconds(
+        catalog,
+        Component.POSTGRES,
+        now=app.clock(),
+        drivers=drivers(place),
+        amounts=plan.amounts,
+        fallback_seconds=plan.expected_seconds,
+    )
+    return replace(plan, expected_seconds=prediction.seconds, measured_restores=prediction.measured)
 
 
 def _target(time: datetime | None, lsn: str | None, xid: str | None, name: str | None, label: str) -> Target:
@@ -121,29 +164,16 @@ def _target(time: datetime | None, lsn: str | None, xid: str | None, name: str |
     return Target(kind=TargetKind.SET if label else TargetKind.LATEST, label=label)
 
 
-def _in_place(app: App, service: str | None, *, stop: bool) -> InPlace:
-    for entry in entry_points(group=SERVICES_GROUP):
-        if entry.name == app.environment.name and service is None:
-            place_of: PlaceOf = entry.load()
-            data, adapter = place_of()
-            return InPlace(data=data, service=adapter, stop=stop, connect=lambda: connect(app.postgres_login))
-    if service is None:
-        raise RefusedError(
-            f"how PostgreSQL is run in {app.environment.name} is not known here",
-            mend="name its adapter: --service pg_ctl on the database's own machine",
-        )
-    data = Path(app.environment.postgres.data_path)
-    adapter = PgCtlService(bin_path=Path(app.environment.postgres.bin_path), data=data, log=app.state / "postgres.log")
-    return InPlace(data=data, service=adapter, stop=stop, connect=lambda: connect(app.postgres_login))
-
-
 def _plan_lines(plan: RestorePlan) -> list[str]:
     lines = [
         f"would restore to {plan.target} from backup set {plan.recovery_point}, {bytes_text(plan.size_bytes)}, "
         f"and up to {plan.wal_segments} WAL segments, into {plan.destination}",
         f"  recoverable from {plan.window_start:%Y-%m-%d %H:%M:%S} to {plan.window_end:%Y-%m-%d %H:%M:%S} UTC",
-        f"  expected to take {seconds_text(plan.expected_seconds)} at the configured rate",
+        f"  expected to take {seconds_text(plan.expected_seconds)}, "
+        + (f"by {plan.measured_restores} measured restores" if plan.measured_restores else "at the configured rate"),
     ]
+    if plan.copied_first:
+        lines.append(f"  the present files are copied first ({plan.copied_first}), and only what differs is fetched")
     if plan.stops_server:
         lines.append("  the running server is stopped first")
     if plan.set_aside:

@@ -18,6 +18,7 @@ from aivo_backup.catalog.records import Check
 from aivo_backup.errors import BackupError, ConfigurationError, RefusedError, UnreachableError, VerificationError
 from aivo_backup.policy.pgbackrest import restore_command
 from aivo_backup.stores.port import Progress, Stopwatch
+from aivo_backup.stores.postgres.copying import copy_cluster
 from aivo_backup.stores.postgres.fetching import fetch
 from aivo_backup.stores.postgres.own_replay import TO_THE_END, OwnReplay
 from aivo_backup.stores.postgres.owner import give_to_owner_of
@@ -160,12 +161,17 @@ class RestoreInPlace:
         give_to_owner_of(owner, folder)
         # Through the sidecar: the database's own container has no secret, also after this restart.
         through = (f"--recovery-option=restore_command={restore_command(settings)}",) if self._behind_sidecar else ()
+        delta = ("--delta",) if self.place.delta else ()
+        if delta:
+            self.progress(f"copying the present files to {fresh}, to fetch only what differs")
+            copy_cluster(self.place.data, fresh)
         fetch(
             pgbackrest,
             self.prepared.backup,
             fresh,
             *self.target.options(self.prepared.replay.line),
             *through,
+            *delta,
             inventories=self.restorer.inventories,
             tablespaces=folder / "tablespaces",
         )

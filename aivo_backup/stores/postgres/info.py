@@ -21,6 +21,7 @@ class BackupSet:
         damaged: pgBackRest saw pages with a wrong checksum while it read the database.
         wal_start: first segment that makes it consistent; ``wal_stop`` the last.
         archive_id: the part of the WAL archive it belongs to, for example ``15-1``.
+        tool: version of the pgBackRest that took it.
     """
 
     label: str
@@ -37,6 +38,7 @@ class BackupSet:
     lsn_stop: str
     archive_id: str
     system_id: str
+    tool: str = ""
 
     @property
     def timeline(self) -> int:
@@ -138,4 +140,5 @@ def _set(entry: dict[str, Any], archive_id: str, database: dict[str, Any]) -> Ba
         lsn_stop=str(entry["lsn"]["stop"]),
         archive_id=archive_id,
         system_id=str(database["system-id"]),
+        tool=str(entry["backrest"]["version"]),
     )

@@ -47,6 +47,16 @@ def patience_seconds(settings: PostgresSettings, backup: BackupSet) -> float:
     return 600.0 + 10 * backup.size_bytes / settings.restore_bytes_per_second
 
 
+def segments_between(backup: BackupSet, last: str) -> int:
+    """How many segments a recovery from a set reads that ends in segment ``last``."""
+    return Segment.parse(last).number - Segment.parse(backup.wal_start).number + 1
+
+
+def amounts(backup: BackupSet, last: str) -> dict[str, float]:
+    """What the time of a restore depends on, by unit."""
+    return {"bytes": backup.size_bytes, "wal_segments": segments_between(backup, last)}
+
+
 def replayed_check(position: str, replay: Replay, archive: Archive, backup: BackupSet, *, segment_bytes: int) -> Check:
     """Whether replay went through everything that the repository holds.
 

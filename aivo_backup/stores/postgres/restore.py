@@ -3,9 +3,6 @@
 :class:`Restorer` plans (and refuses, before anything changes); :mod:`.in_place` and :mod:`.staging` carry it out.
 """
 
-import os
-import shutil
-import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,24 +11,25 @@ from pathlib import Path
 import psycopg
 
 from aivo_backup.catalog.records import Check
-from aivo_backup.errors import ConfigurationError, RefusedError, UnreachableError
+from aivo_backup.errors import RefusedError, UnreachableError
 from aivo_backup.policy.environment import PostgresSettings
 from aivo_backup.stores.postgres.archive import Archive, hurry
 from aivo_backup.stores.postgres.fetching import some
+from aivo_backup.stores.postgres.guards import (
+    check_delta_space,
+    check_in_place,
+    check_space,
+    check_staging,
+    check_versions,
+)
 from aivo_backup.stores.postgres.info import BackupSet, StanzaInfo
 from aivo_backup.stores.postgres.inventory import Inventories
 from aivo_backup.stores.postgres.pgbackrest import PgBackRest
-from aivo_backup.stores.postgres.replay import Replay, plan_replay
+from aivo_backup.stores.postgres.replay import Replay, plan_replay, segments_between
 from aivo_backup.stores.postgres.runners import Runners
-from aivo_backup.stores.postgres.server import read_control_file
 from aivo_backup.stores.postgres.service import DatabaseService
 from aivo_backup.stores.postgres.targets import Target, TargetKind, Window, choose_set, usable_sets
 from aivo_backup.stores.postgres.wal import Segment
-from aivo_backup.stores.process import run
-
-# Room for replayed WAL and for what recovery itself writes.
-_SPACE_FACTOR = 1.1
-_SPACE_BYTES = 128 * 1024 * 1024
 
 _HURRY_SECONDS = 30.0
 
@@ -47,12 +45,17 @@ class InPlace:
         service: stops and starts the server.
         stop: a running server may be stopped; otherwise it is a reason to refuse.
         connect: a connection to the server, once it has recovered.
+        delta: start from a copy of the present files and fetch only what differs.
+        adapter_named: somebody said how the server is run; without that, one that a cluster manager owns or that has
+            standbys is refused.
     """
 
     data: Path
     service: DatabaseService
     stop: bool
     connect: Connect
+    delta: bool = False
+    adapter_named: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +78,15 @@ class RestoreRequest:
     destination: InPlace | Staging
 
 
+_DRIVERS = {"plan": "", "fetch": "bytes", "stop": "", "replay": "wal_segments", "checks": "", "start": ""}
+
+
+def drivers(destination: InPlace | Staging) -> dict[str, str]:
+    """The phases of a restore, and for each the unit of what drives its time; empty where nothing does."""
+    other = "start" if isinstance(destination, InPlace) else "stop"
+    return {phase: unit for phase, unit in _DRIVERS.items() if phase != other}
+
+
 @dataclass(frozen=True, kw_only=True)
 class RestorePlan:
     """What a restore would do. Times are UTC.
@@ -84,7 +96,8 @@ class RestorePlan:
         wal_segments: how many segments may be replayed after the set.
         stops_server: a running server is stopped first.
         set_aside: where the present data directory goes; empty when there is none.
-        expected_seconds: from the configured restore rate.
+        copied_first: how the copy that a delta restore starts from is made; empty when there is none.
+        expected_seconds: from the configured restore rate, or from ``measured_restores`` restores that were measured.
     """
 
     target: str
@@ -98,7 +111,14 @@ class RestorePlan:
     destination: str
     stops_server: bool
     set_aside: str
+    copied_first: str = ""
     expected_seconds: float
+    measured_restores: int = 0
+
+    @property
+    def amounts(self) -> dict[str, float]:
+        """How much there is to do, by the units of :func:`drivers`."""
+        return {"bytes": self.size_bytes, "wal_segments": self.wal_segments}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,16 +183,19 @@ class Restorer:
         backup = choose_set(request.target, window)
         replay = plan_replay(self.archive, reader, info, backup, timeline=window.line.timeline)
         self._refuse_gap(request.target, backup, replay)
-        self._check_version(backup)
+        check_versions(self.settings, backup, self.runners.version)
         stamp = now.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
-        set_aside, stops = "", False
+        set_aside, stops, copied = "", False, ""
         match request.destination:
             case InPlace() as place:
-                stops = self._check_in_place(place, backup, reader)
+                stops = check_in_place(place, backup, reader, self.settings)
                 set_aside = str(set_aside_path(place.data, stamp)) if place.data.exists() else ""
+                if place.delta:
+                    copied = check_delta_space(place.data, backup.size_bytes)
             case Staging() as place:
-                _check_staging(place)
-        _check_space(request.destination.data.parent, backup.size_bytes)
+                check_staging(place, staging_companions(place.data))
+        if not copied:
+            check_space(request.destination.data.parent, backup.size_bytes)
         segments = self._segments(request.target, backup, replay)
         plan = RestorePlan(
             target=str(request.target),
@@ -186,6 +209,7 @@ class Restorer:
             destination=str(request.destination.data),
             stops_server=stops,
             set_aside=set_aside,
+            copied_first=copied,
             expected_seconds=round(backup.size_bytes / self.settings.restore_bytes_per_second, 1),
         )
         return Prepared(plan=plan, backup=backup, replay=replay, stamp=stamp)
@@ -199,7 +223,7 @@ class Restorer:
 
     def _segments(self, target: Target, backup: BackupSet, replay: Replay) -> int:
         last = backup.wal_stop if target.kind is TargetKind.SET else self._last_needed(target, backup, replay)
-        return Segment.parse(last).number - Segment.parse(backup.wal_start).number + 1
+        return segments_between(backup, last)
 
     def _last_needed(self, target: Target, backup: BackupSet, replay: Replay) -> str:
         if target.kind is TargetKind.TIME and target.time:
@@ -222,48 +246,6 @@ class Restorer:
                 mend=f"choose a target before {needed[0]}, or a newer set with --set",
             )
 
-    def _check_version(self, backup: BackupSet) -> None:
-        wanted = backup.archive_id.partition("-")[0]
-        said = run([str(Path(self.settings.bin_path) / "postgres"), "--version"]).stdout.strip()
-        if f" {wanted}." not in f"{said}.":
-            raise ConfigurationError(
-                f"backup set {backup.label} is of PostgreSQL {wanted}, and {self.settings.bin_path} has {said}",
-                mend=f"install PostgreSQL {wanted} or set bin_path",
-            )
-
-    def _check_in_place(self, place: InPlace, backup: BackupSet, reader: PgBackRest) -> bool:
-        if place.data.is_symlink() or os.path.ismount(place.data):
-            raise RefusedError(
-                f"{place.data} is a mount point or a link and cannot be set aside by renaming it",
-                mend="put the data directory into a folder of the volume, or restore to staging",
-            )
-        if reader.has_tablespaces(backup.label):
-            raise RefusedError(
-                f"backup set {backup.label} has tablespaces, which lie outside the data directory",
-                mend="restore to staging, where they get folders of their own",
-            )
-        if (place.data / "PG_VERSION").is_file():
-            present = self._present_system_id(place.data)
-            if present and present != backup.system_id:
-                raise RefusedError(
-                    f"{place.data} holds another cluster (system identifier {present}, the backup's is "
-                    f"{backup.system_id})",
-                    mend="check the path and the stanza",
-                )
-        elif place.data.exists() and any(place.data.iterdir()):
-            raise RefusedError(f"{place.data} is not empty and no data directory", mend="check the path")
-        running = place.service.running()
-        if running and not place.stop:
-            raise RefusedError(f"PostgreSQL runs on {place.data}", mend="stop it first, or say that it may be stopped")
-        return running
-
-    def _present_system_id(self, data: Path) -> str:
-        try:
-            return read_control_file(Path(self.settings.bin_path), data).system_id
-        except ConfigurationError:
-            # Its control file is destroyed, which may be why it is restored. It is kept beside, whatever it is.
-            return ""
-
 
 def _hurry_archive(place: InPlace) -> None:
     """At its best: a server that is down or broken has archived what it will ever archive."""
@@ -284,28 +266,3 @@ def set_aside_path(data: Path, stamp: str) -> Path:
 def staging_companions(data: Path) -> tuple[Path, Path]:
     """The folders beside a staging data directory: of its server (configuration, log, socket), of its tablespaces."""
     return data.with_name(f"{data.name}.server"), data.with_name(f"{data.name}.tablespaces")
-
-
-def _check_staging(place: Staging) -> None:
-    for folder in (place.data, *staging_companions(place.data)):
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise RefusedError(f"{folder} is not empty", mend="name a new folder")
-    with socket.socket() as holder:
-        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            holder.bind(("127.0.0.1", place.port))
-        except OSError as error:
-            raise RefusedError(f"port {place.port} is taken", mend="choose another with --port") from error
-
-
-def _check_space(folder: Path, size_bytes: int) -> None:
-    existing = folder
-    while not existing.exists():
-        existing = existing.parent
-    needed = int(size_bytes * _SPACE_FACTOR) + _SPACE_BYTES
-    free = shutil.disk_usage(existing).free
-    if free < needed:
-        raise RefusedError(
-            f"{existing} has {free:,} bytes free and the restore needs {needed:,}",
-            mend="make room or restore elsewhere; the present data is kept, so both must fit",
-        )

@@ -4,7 +4,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from signal import SIGINT, SIGQUIT
@@ -227,6 +227,11 @@ def complaint(log: Path) -> str:
         lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return "no log"
+    return complaint_in(lines)
+
+
+def complaint_in(lines: Sequence[str]) -> str:
+    """The errors in lines of a PostgreSQL log since its last start, the last ones, in one line."""
     starts = [number for number, line in enumerate(lines) if "starting PostgreSQL" in line]
     lines = lines[starts[-1] :] if starts else lines
     wrong = [line for line in lines if any(word in line for word in ("FATAL:", "PANIC:", "ERROR:", "HINT:"))]

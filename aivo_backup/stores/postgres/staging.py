@@ -7,13 +7,13 @@ from pathlib import Path
 
 from aivo_backup.errors import BackupError
 from aivo_backup.stores.port import Progress, Stopwatch
-from aivo_backup.stores.postgres.fetching import fetch
-from aivo_backup.stores.postgres.own_replay import OwnReplay
+from aivo_backup.stores.postgres.exclusion import alone_in
+from aivo_backup.stores.postgres.own_replay import OwnReplay, fetch_and_replay
 from aivo_backup.stores.postgres.owner import give_to_owner_of
-from aivo_backup.stores.postgres.recovered import Look, look, result
+from aivo_backup.stores.postgres.recovered import result
 from aivo_backup.stores.postgres.recovery_conf import append_settings
 from aivo_backup.stores.postgres.restore import Prepared, Restorer, RestoreResult, Staging, staging_companions
-from aivo_backup.stores.postgres.server import read_control_file, socket_fits, wait_for
+from aivo_backup.stores.postgres.server import socket_fits, wait_for
 from aivo_backup.stores.postgres.service import PgCtlService
 from aivo_backup.stores.postgres.targets import Target
 from aivo_backup.stores.process import run
@@ -42,55 +42,28 @@ class RestoreToStaging:
         data = self.place.data
         folder, tablespaces = staging_companions(data)
         service = PgCtlService(bin_path=Path(self.restorer.settings.bin_path), data=data, log=folder / "postgresql.log")
-        try:
-            return self._restore(folder, tablespaces, service, now=now)
-        except BaseException:
-            service.stop()
-            for leftover in (data, folder, tablespaces):
-                shutil.rmtree(leftover, ignore_errors=True)
-            raise
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with alone_in(folder):
+            try:
+                return self._restore(folder, tablespaces, service, now=now)
+            except BaseException:
+                service.stop()
+                for leftover in (data, folder, tablespaces):
+                    shutil.rmtree(leftover, ignore_errors=True)
+                raise
 
     def _restore(self, folder: Path, tablespaces: Path, service: PgCtlService, *, now: datetime) -> RestoreResult:
-        settings, data = self.restorer.settings, self.place.data
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        pgbackrest = self.restorer.runners.restorer(folder / "pgbackrest", data=data)
-        give_to_owner_of(data.parent, folder)
-        with self.stopwatch.phase("fetch"):
-            self.progress(f"fetching {self.prepared.backup.label} into {data}")
-            fetch(
-                pgbackrest,
-                self.prepared.backup,
-                data,
-                *self.target.options(self.prepared.replay.line),
-                "--archive-mode=off",
-                inventories=self.restorer.inventories,
-                tablespaces=tablespaces,
-            )
-        control = read_control_file(Path(settings.bin_path), data)
-        with self.stopwatch.phase("replay"):
-            self.progress(f"recovering to {self.target}")
-            replay = OwnReplay(
-                restorer=self.restorer,
-                data=data,
-                folder=folder,
-                target=self.target,
-                prepared=self.prepared,
-                progress=self.progress,
-            )
-            server, to_the_end = replay.run(control)
-        try:
-            with self.stopwatch.phase("checks"), server.connect() as connection:
-                seen: Look = look(
-                    connection,
-                    self.prepared,
-                    self.target,
-                    archive=self.restorer.archive,
-                    settings=settings,
-                    segment_bytes=control.segment_bytes,
-                    target_beyond_last_commit=to_the_end,
-                )
-        finally:
-            server.stop()
+        data = self.place.data
+        replay = OwnReplay(
+            restorer=self.restorer,
+            data=data,
+            folder=folder,
+            target=self.target,
+            prepared=self.prepared,
+            progress=self.progress,
+        )
+        server, seen = fetch_and_replay(replay, tablespaces=tablespaces, stopwatch=self.stopwatch)
+        server.stop()
         with self.stopwatch.phase("start"):
             self._adapt(folder)
             service.start()

@@ -1,5 +1,8 @@
 """PostgreSQL as a :class:`~aivo_backup.stores.port.Store`."""
 
+import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager, nullcontext
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,14 +13,17 @@ from aivo_backup.policy.environment import BackupKind, Component, PostgresSettin
 from aivo_backup.stores.port import HeldPoint, PartialBackupError, Progress, Stopwatch, TakenBackup, TestedRestore
 from aivo_backup.stores.postgres.access import RepositoryAccess
 from aivo_backup.stores.postgres.archive import Archive, ArchivedSegment
+from aivo_backup.stores.postgres.exclusion import alone_in
 from aivo_backup.stores.postgres.in_place import RestoreInPlace
 from aivo_backup.stores.postgres.info import BackupSet, StanzaInfo
 from aivo_backup.stores.postgres.inventory import Inventories
 from aivo_backup.stores.postgres.pgbackrest import PgBackRest
 from aivo_backup.stores.postgres.points import held, taken
+from aivo_backup.stores.postgres.private_copy import PrivateCopy, private_copy
 from aivo_backup.stores.postgres.reach import ask_bucket, ask_sidecar
 from aivo_backup.stores.postgres.restore import (
     InPlace,
+    Prepared,
     RestorePlan,
     Restorer,
     RestoreRequest,
@@ -26,6 +32,7 @@ from aivo_backup.stores.postgres.restore import (
 )
 from aivo_backup.stores.postgres.runners import Runners
 from aivo_backup.stores.postgres.staging import RestoreToStaging
+from aivo_backup.stores.postgres.targets import Target
 from aivo_backup.stores.postgres.testing import RestoreTest
 
 if TYPE_CHECKING:
@@ -55,6 +62,9 @@ class PostgresStore:
         self.runners = Runners(settings=settings, access=access, certificates=certificates, state=state)
         self.inventories = Inventories(s3=s3, bucket=access.bucket, stanza=settings.stanza)
         self.archive = Archive(s3=s3, bucket=access.bucket, stanza=settings.stanza)
+        self.restorer = Restorer(
+            settings=settings, runners=self.runners, inventories=self.inventories, archive=self.archive
+        )
 
     @property
     def component(self) -> Component:
@@ -125,40 +135,85 @@ class PostgresStore:
         Raises:
             RefusedError: a guard stops it (see :meth:`~.restore.Restorer.prepare`).
         """
-        return self._restorer().prepare(request, info=self.info(), now=now).plan
+        return self.prepare_restore(request, now=now).plan
+
+    def prepare_restore(self, request: RestoreRequest, *, now: datetime) -> Prepared:
+        """As :meth:`plan_restore`, with what :meth:`restore` needs to carry out this very plan.
+
+        Raises:
+            RefusedError: a guard stops it.
+        """
+        with self._alone(request.destination):
+            return self.restorer.prepare(request, info=self.info(), now=now)
 
     def restore(
-        self, request: RestoreRequest, *, now: datetime, stopwatch: Stopwatch, progress: Progress
+        self,
+        request: RestoreRequest,
+        *,
+        now: datetime,
+        stopwatch: Stopwatch,
+        progress: Progress,
+        prepared: Prepared | None = None,
     ) -> RestoreResult:
-        """Plans anew, then restores (see :mod:`.in_place` and :mod:`.staging`).
+        """Restores (see :mod:`.in_place` and :mod:`.staging`).
+
+        Args:
+            prepared: a plan of just now; without it, it plans anew.
 
         Raises:
             RefusedError: a guard stopped it; nothing was changed.
             VerificationError, BackupError: it failed; the former state is back.
         """
-        restorer = self._restorer()
-        with stopwatch.phase("plan"):
-            prepared = restorer.prepare(request, info=self.info(), now=now)
-        match request.destination:
-            case InPlace() as place:
-                work = RestoreInPlace(
-                    restorer=restorer,
-                    place=place,
-                    target=request.target,
-                    prepared=prepared,
-                    stopwatch=stopwatch,
-                    progress=progress,
-                )
-            case Staging() as place:
-                work = RestoreToStaging(
-                    restorer=restorer,
-                    place=place,
-                    target=request.target,
-                    prepared=prepared,
-                    stopwatch=stopwatch,
-                    progress=progress,
-                )
-        return work.run(now=now)
+        with self._alone(request.destination):
+            with stopwatch.phase("plan"):
+                prepared = prepared or self.restorer.prepare(request, info=self.info(), now=now)
+            match request.destination:
+                case InPlace() as place:
+                    work = RestoreInPlace(
+                        restorer=self.restorer,
+                        place=place,
+                        target=request.target,
+                        prepared=prepared,
+                        stopwatch=stopwatch,
+                        progress=progress,
+                    )
+                case Staging() as place:
+                    work = RestoreToStaging(
+                        restorer=self.restorer,
+                        place=place,
+                        target=request.target,
+                        prepared=prepared,
+                        stopwatch=stopwatch,
+                        progress=progress,
+                    )
+            return work.run(now=now)
+
+    @contextmanager
+    def private_copy(
+        self, target: Target, *, now: datetime, stopwatch: Stopwatch, progress: Progress
+    ) -> Generator[PrivateCopy]:
+        """The database at ``target``, on a server that only this process reaches (see :mod:`.private_copy`)."""
+        scratch = self.runners.state / "copies"
+        scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with (
+            tempfile.TemporaryDirectory(prefix="copy-", dir=scratch) as folder,
+            private_copy(
+                self.restorer,
+                self.info(),
+                target,
+                Path(folder) / "copy",
+                now=now,
+                stopwatch=stopwatch,
+                progress=progress,
+            ) as copy,
+        ):
+            yield copy
+
+    @contextmanager
+    def _alone(self, destination: InPlace | Staging) -> Generator[None]:
+        # A staging restore holds a folder of its own, which is made only after the guards.
+        with alone_in(destination.data.parent) if isinstance(destination, InPlace) else nullcontext():
+            yield
 
     def newest_archived(self) -> ArchivedSegment | None:
         """The newest WAL segment in the repository; None before the first."""
@@ -172,11 +227,6 @@ class PostgresStore:
                 f"the repository has no stanza {self.settings.stanza}", mend="run `aivo-backup init postgres`"
             )
         return info
-
-    def _restorer(self) -> Restorer:
-        return Restorer(
-            settings=self.settings, runners=self.runners, inventories=self.inventories, archive=self.archive
-        )
 
     def _complete_inventories(self, sets: tuple[BackupSet, ...], *, but: str, progress: Progress) -> None:
         # A run that was killed between pgBackRest's end and its inventory leaves a set without one. It gets it late:

@@ -17,7 +17,7 @@ from aivo_backup.stores.postgres.checked_wal import checked_restore_command
 from aivo_backup.stores.postgres.fetching import fetch, some
 from aivo_backup.stores.postgres.info import BackupSet, StanzaInfo
 from aivo_backup.stores.postgres.inventory import Inventories
-from aivo_backup.stores.postgres.replay import Replay, patience_seconds, plan_replay, replayed_check
+from aivo_backup.stores.postgres.replay import Replay, amounts, patience_seconds, plan_replay, replayed_check
 from aivo_backup.stores.postgres.runners import Runners
 from aivo_backup.stores.postgres.server import ControlFile, OwnServer, read_control_file
 from aivo_backup.stores.postgres.targets import Target
@@ -111,7 +111,9 @@ class RestoreTest:
                 self.progress("this cluster has no page checksums; enable them with pg_checksums")
         with self.stopwatch.phase("inventory"):
             checks.extend(self._inventory(point, backup))
-        return TestedRestore(checks=tuple(checks), newest_heartbeat=heartbeat)
+        return TestedRestore(
+            checks=tuple(checks), newest_heartbeat=heartbeat, amounts=amounts(backup, replay.newest.name)
+        )
 
     def _inventory(self, point: RecoveryPoint, backup: BackupSet) -> Iterator[Check]:
         artefacts = self.inventories.stored()
