@@ -129,6 +129,7 @@ def environment(
         restore_role=role_arn(settings.account_id, name, Role.RESTORER),
         replica=replica,
         unproven_points=settings.unproven_points,
+        recovery=replace(settings.recovery, store_namespace=settings.cluster.store_namespace),
     )
 
 

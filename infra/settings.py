@@ -17,6 +17,7 @@ from aivo_backup.policy.environment import (
     Objectives,
     OpenSearchSettings,
     PostgresSettings,
+    RecoverySettings,
     ScheduledRun,
     UnprovenPoints,
 )
@@ -181,6 +182,7 @@ class Settings:
     postgres: PostgresSettings
     minio: MinioSettings
     opensearch: OpenSearchSettings
+    recovery: RecoverySettings = field(default_factory=RecoverySettings)
     schedules: Mapping[str, ScheduleOverride] = field(default_factory=dict[str, ScheduleOverride])
     verification_cron: str = VERIFICATION_CRON
     unproven_points: UnprovenPoints = UnprovenPoints.WARN

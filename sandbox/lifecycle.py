@@ -1,6 +1,7 @@
 """Makes the sandbox ready for work: servers, provisioning, sidecar, `init`, heartbeats. Each step may be repeated."""
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from aivo_backup.stores.port import Progress
 from sandbox import environment, pods, servers
 from sandbox.pods import SIDECAR_PROCESS
 from sandbox.provision import Provisioner, Summary, is_provisioned
+from sandbox.provision.engine import merged
 from sandbox.state import Sandbox
 
 HEARTBEAT_SECONDS = 60.0
@@ -33,14 +35,20 @@ def open_app() -> App:
     return composition.open_environment(environment.variables())
 
 
-def provision(sandbox: Sandbox) -> Summary:
+def provision(sandbox: Sandbox, *, overrides: Mapping[str, object] | None = None) -> Summary:
     """Realises the Pulumi program's stack `local`; repeating it changes nothing.
+
+    Args:
+        overrides: stack configuration by full key; kept, so that a later provisioning is of the same program.
 
     Raises:
         ConfigurationError, BackupError, UnreachableError: see :meth:`Provisioner.provision`.
     """
-    overrides = {"aivo-backup:opensearch": {"fs_location": str(repository_folder(sandbox))}}
-    return Provisioner(sandbox, overrides=overrides).provision(composition.utc_now())
+    if overrides is not None:
+        sandbox.remember(stack_overrides=overrides)
+    kept: Mapping[str, object] = sandbox.remembered().get("stack_overrides", {})
+    place = {"aivo-backup:opensearch": {"fs_location": str(repository_folder(sandbox))}}
+    return Provisioner(sandbox, overrides=merged(kept, place)).provision(composition.utc_now())
 
 
 def ready(sandbox: Sandbox, *, progress: Progress, heartbeat_seconds: float = HEARTBEAT_SECONDS) -> None:
@@ -81,6 +89,7 @@ def initialise(sandbox: Sandbox, *, progress: Progress) -> None:
 
 def start_agent(sandbox: Sandbox, *, heartbeat_seconds: float) -> None:
     """Starts the provisioned agent, whose heartbeats every loss is measured by."""
+    sandbox.remember(heartbeat_seconds=heartbeat_seconds)
     if sandbox.processes.find(AGENT) is None:
         pod = pods.pod_of_deployment(sandbox.home / "kubernetes", AGENT)
         argv = (*pod.argv, f"--interval={heartbeat_seconds:g}")

@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from botocore.exceptions import ClientError
 
-from aivo_backup.catalog.records import BackupRun, Record, RecoveryPoint, Registration, Report, Restore
+from aivo_backup.catalog.records import (
+    BackupRun,
+    Purpose,
+    Record,
+    Recovery,
+    RecoveryPoint,
+    Registration,
+    Report,
+    Restore,
+)
 from aivo_backup.catalog.spool import Spool
 from aivo_backup.errors import BackupError, UnreachableError, UsageError
 from aivo_backup.policy.codec import from_json, to_json
@@ -24,7 +33,7 @@ from aivo_backup.stores.aws import translated
 if TYPE_CHECKING:
     from types_boto3_s3.client import S3Client
 
-R = TypeVar("R", BackupRun, RecoveryPoint, Restore, Registration, Report)
+R = TypeVar("R", BackupRun, RecoveryPoint, Restore, Registration, Report, Recovery)
 
 _READERS = 32
 
@@ -179,6 +188,12 @@ class Catalog:
     ) -> list[Restore]:
         """Restores of every purpose in ``[since, until)``, oldest first."""
         return [restore for restore in self._read(Restore, since, until) if component in (None, restore.component)]
+
+    def recoveries(
+        self, purpose: Purpose | None = None, *, since: datetime | None = None, until: datetime | None = None
+    ) -> list[Recovery]:
+        """Recovery plans that were carried out in ``[since, until)``, oldest first; drills too."""
+        return [entry for entry in self._read(Recovery, since, until) if purpose in (None, entry.purpose)]
 
     def registrations(
         self, component: Component | None = None, *, since: datetime | None = None, until: datetime | None = None

@@ -210,4 +210,51 @@ class Report:
         return self.generated
 
 
-Record = BackupRun | RecoveryPoint | Restore | Registration | Report
+@dataclass(frozen=True, kw_only=True)
+class Recovery:
+    """One recovery plan that was carried out, for real or as a drill: its evidence of the recovery time.
+
+    Attributes:
+        scenario: ``database-corruption``, ``storage-failure`` or ``partial-loss``.
+        purpose: :attr:`Purpose.RECOVERY` or :attr:`Purpose.DRILL`.
+        exercise: the drill that held it: ``monthly``, ``quarterly``; empty for a real one.
+        steps: each step with its time, all attempts together.
+        predicted_seconds: what the plan expected.
+        loss_seconds: the largest loss that a restore of it measured; None when none was measured.
+        from_replica: it read the second region alone.
+        error: the one line of what stopped it; empty when it ran to its end.
+    """
+
+    record_type: ClassVar[str] = "recovery"
+
+    id: str
+    scenario: str
+    purpose: Purpose
+    exercise: str = ""
+    started: datetime
+    finished: datetime
+    steps: tuple[Phase, ...]
+    checks: tuple[Check, ...] = ()
+    predicted_seconds: float
+    loss_seconds: float | None = None
+    from_replica: bool = False
+    error: str = ""
+    late: bool = False
+
+    @property
+    def moment(self) -> datetime:
+        """The time that the record is filed under."""
+        return self.finished
+
+    @property
+    def passed(self) -> bool:
+        """True only when it ran to its end, looked at something, and every check passed."""
+        return not self.error and bool(self.checks) and all(check.passed for check in self.checks)
+
+    @property
+    def seconds(self) -> float:
+        """How long it took: the sum of its steps."""
+        return sum(step.seconds for step in self.steps)
+
+
+Record = BackupRun | RecoveryPoint | Restore | Registration | Report | Recovery

@@ -7,7 +7,6 @@ import click
 from aivo_backup.cli.context import Context
 from aivo_backup.cli.output import json_option, print_json
 from aivo_backup.evidence.periods import Period
-from aivo_backup.jobs.report import make_report
 
 
 @click.command()
@@ -27,6 +26,9 @@ from aivo_backup.jobs.report import make_report
 @click.pass_obj
 def report(context: Context, period: str, output: Path | None, as_json: bool) -> None:
     """Write the compliance report (HTML and JSON) into the locked bucket, and file it."""
+    # Plots need matplotlib, whose import takes longer than most commands; only this one draws.
+    from aivo_backup.jobs.report import make_report
+
     app = context.app
     made = make_report(
         catalog=app.catalog,

@@ -37,6 +37,7 @@ def run_restore(
     recovery_point: str,
     catalog: Catalog,
     clock: Clock,
+    purpose: Purpose = Purpose.RECOVERY,
 ) -> Restore:
     """Runs a restore and files it, also when it fails.
 
@@ -65,9 +66,9 @@ def run_restore(
     if restored.newest_heartbeat is not None:
         loss = max(0.0, (restored.target_time - restored.newest_heartbeat).total_seconds())
     record = Restore(
-        id=record_id(component, Purpose.RECOVERY.value, started),
+        id=record_id(component, purpose.value, started),
         component=component,
-        purpose=Purpose.RECOVERY,
+        purpose=purpose,
         recovery_point=restored.recovery_point,
         started=started,
         finished=clock(),

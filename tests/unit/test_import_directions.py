@@ -26,6 +26,8 @@ MUTANTS = [
     ("product", "aivo_backup/policy/names.py", "import infra.settings"),
     ("product", "aivo_backup/evidence/build.py", "import lambdas.invocation"),
     ("product", "aivo_backup/cli/context.py", "import sandbox.state"),
+    ("composition", "aivo_backup/recovery/restores.py", "import aivo_backup.composition"),
+    ("stores", "aivo_backup/stores/minio/store.py", "import aivo_backup.recovery.plan"),
     ("policy", "aivo_backup/policy/slo.py", "import aivo_backup.catalog.records"),
     ("policy", "aivo_backup/policy/schedules.py", "import boto3"),
     ("infra", "infra/settings.py", "import aivo_backup.stores.process"),

@@ -30,7 +30,12 @@ from aivo_backup.stores.postgres.restore import (
 from aivo_backup.stores.postgres.targets import Target, TargetKind
 
 
-def _time(_context: click.Context, _parameter: click.Parameter, value: str | None) -> datetime | None:
+def moment(_context: click.Context, _parameter: click.Parameter, value: str | None) -> datetime | None:
+    """Reads a time option.
+
+    Raises:
+        UsageError: it is malformed, or has no zone.
+    """
     if value is None:
         return None
     try:
@@ -40,7 +45,7 @@ def _time(_context: click.Context, _parameter: click.Parameter, value: str | Non
 
 
 @click.command()
-@click.option("--target-time", callback=_time, help="To a moment, with its zone: 2026-01-31T12:00:00Z.")
+@click.option("--target-time", callback=moment, help="To a moment, with its zone: 2026-01-31T12:00:00Z.")
 @click.option("--target-lsn", help="To a WAL position.")
 @click.option("--target-xid", help="To a transaction.")
 @click.option("--target-name", help="To a named restore point.")

@@ -8,7 +8,7 @@ import psycopg
 
 from aivo_backup.catalog.records import Check
 from aivo_backup.stores.postgres.server import OwnServer
-from aivo_backup.stores.process import as_owner, run
+from aivo_backup.stores.process import Finished, as_owner, run
 
 _STATEMENT_TIMEOUT = "600s"
 
@@ -49,11 +49,17 @@ def sentinels(connection: Connection, queries: Mapping[str, str]) -> Iterator[Ch
 
 def amcheck(server: OwnServer, *, jobs: int) -> Check:
     """Checks every heap and B-tree index of every database, and that each heap row is in its indexes."""
-    done = run(
-        server.program(
-            "pg_amcheck", "--all", "--install-missing", "--heapallindexed", f"--jobs={jobs}", "--no-password"
+    return amcheck_verdict(
+        run(
+            server.program(
+                "pg_amcheck", "--all", "--install-missing", "--heapallindexed", f"--jobs={jobs}", "--no-password"
+            )
         )
     )
+
+
+def amcheck_verdict(done: Finished) -> Check:
+    """What a run of ``pg_amcheck`` found."""
     said = " ".join(f"{done.stdout} {done.stderr}".split())
     if done.exit_code == 0:
         return Check(name="amcheck", passed=True, detail="heaps and indexes of all databases are consistent")

@@ -1,0 +1,17 @@
+"""`aivo-backup recover`: the runbook's three scenarios as plans that are shown, carried out and resumed."""
+
+import click
+
+from aivo_backup.cli.recover.database import database
+
+
+@click.group()
+def recover() -> None:
+    """Recover from a disaster by plan: database-corruption, storage-failure or partial-loss.
+
+    --plan shows every step, what it changes, how long it takes and how to undo it; --execute carries it out, asking
+    before each destructive step; a recovery that was killed or failed goes on with --resume.
+    """
+
+
+recover.add_command(database)

@@ -1,0 +1,1 @@
+"""Recovery plans: the three scenarios of the runbook as typed steps, carried out, drilled and written down."""

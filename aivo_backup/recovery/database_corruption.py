@@ -1,0 +1,150 @@
+"""Database corruption: stop the applications, restore PostgreSQL in place, verify it, start the applications."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from aivo_backup.policy.codec import format_time
+from aivo_backup.policy.environment import Component
+from aivo_backup.recovery import commands
+from aivo_backup.recovery.consistency import reconcile
+from aivo_backup.recovery.estimates import assumed, size_of
+from aivo_backup.recovery.executor import START_APPLICATIONS, STOP_APPLICATIONS, Procedure, Work
+from aivo_backup.recovery.parts import Parts
+from aivo_backup.recovery.plan import Estimate, Plan, PlannedStep, Scenario
+from aivo_backup.recovery.restores import check_postgres, restore_postgres
+from aivo_backup.stores.postgres.archive import connect
+from aivo_backup.stores.postgres.integrity import integrity
+from aivo_backup.stores.postgres.targets import Target, TargetKind
+
+CHECK = "check-target"
+RESTORE = "restore-database"
+VERIFY = "verify-database"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorruptionRequest:
+    """What is asked for.
+
+    Attributes:
+        target_time: the moment to go back to, UTC; the newest archived state when None.
+        label: the backup set to start from; chosen when empty.
+        from_replica: read the second region.
+    """
+
+    target_time: datetime | None = None
+    label: str = ""
+    from_replica: bool = False
+
+    @property
+    def target(self) -> Target:
+        """The same as the engine's target."""
+        if self.target_time is not None:
+            return Target(kind=TargetKind.TIME, time=self.target_time, label=self.label)
+        return Target(kind=TargetKind.SET if self.label else TargetKind.LATEST, label=self.label)
+
+
+def database_corruption(parts: Parts, request: CorruptionRequest) -> Procedure:
+    """The recovery, not begun."""
+
+    def verify(work: Work) -> None:
+        login = parts.database()
+        work.check(tuple(integrity(login, parts.environment.postgres)))
+        with connect(login) as connection:
+            followed = reconcile(
+                parts.environment.recovery.references,
+                connection=connection,
+                objects=parts.objects,
+                cluster=parts.cluster,
+            )
+        # The other stores were not touched: what they lack is told, and is no failure of this recovery.
+        for each in followed:
+            work.progress(f"{'ok  ' if each.check.passed else 'MISS'} {each.check.name}: {each.check.detail}")
+            work.note(**{each.check.name: each.check.detail})
+
+    return Procedure(
+        plan=Plan(
+            scenario=Scenario.DATABASE_CORRUPTION,
+            environment=parts.environment.name,
+            from_replica=request.from_replica,
+            isolated=parts.isolation is not None,
+            summary=_summary(parts, request),
+            steps=steps(parts, request),
+        ),
+        request=request,
+        actions={
+            CHECK: lambda work: check_postgres(work, parts, request.target),
+            RESTORE: lambda work: restore_postgres(work, parts, request.target, planned=work.noted(CHECK)),
+            VERIFY: verify,
+        },
+        applications=parts.applications,
+        leases=parts.held(Component.POSTGRES),
+    )
+
+
+def steps(parts: Parts, request: CorruptionRequest) -> tuple[PlannedStep, ...]:
+    """The plan's steps."""
+    point = parts.newest_or_none(Component.POSTGRES)
+
+    def expected(name: str, otherwise: Estimate) -> Estimate:
+        return parts.estimator.step(Scenario.DATABASE_CORRUPTION, name, otherwise=otherwise)
+
+    settings, recovery = parts.environment.postgres, parts.environment.recovery
+    return (
+        PlannedStep(
+            name=CHECK,
+            title="check the target against the recovery window, the WAL, the disk and the cluster's identity",
+            precondition="the backup repository can be read",
+            expected=expected(CHECK, assumed(3)),
+            commands=commands.check_database(settings),
+        ),
+        PlannedStep(
+            name=STOP_APPLICATIONS,
+            title="stop the applications that use the stores",
+            precondition="the target can be reached",
+            changes="the applications are stopped; their scale is kept in the journal",
+            destructive=True,
+            expected=expected(STOP_APPLICATIONS, assumed(30)),
+            undo="`--abandon` starts them at their former scale",
+            commands=commands.stop_applications(
+                (recovery.store_namespace, parts.environment.namespace), recovery.application_selector
+            ),
+        ),
+        PlannedStep(
+            name=RESTORE,
+            title=f"restore PostgreSQL in place to {request.target}",
+            precondition="no application writes; the old and the new data directory fit on the disk",
+            changes="the data directory is replaced; the present one is set aside as pgdata.before-<time>",
+            destructive=True,
+            expected=expected(RESTORE, parts.estimator.restore(Component.POSTGRES, size_of(point))),
+            undo="stop PostgreSQL, move pgdata away, move pgdata.before-<time> to pgdata, start PostgreSQL",
+            commands=commands.restore_database(settings, request.target, recovery),
+        ),
+        PlannedStep(
+            name=VERIFY,
+            title="verify every heap and index, the sentinel queries, and the references into the other stores",
+            precondition="PostgreSQL has left recovery",
+            expected=expected(VERIFY, assumed(10)),
+            undo="nothing to undo; if it fails, undo the restore or choose an earlier target",
+            commands=commands.verify_database(settings),
+        ),
+        PlannedStep(
+            name=START_APPLICATIONS,
+            title="start the applications again at their former scale",
+            precondition="the database is verified",
+            changes="the applications run",
+            expected=expected(START_APPLICATIONS, assumed(30)),
+            undo="scale them down again",
+            commands=commands.start_applications(recovery.application_selector),
+        ),
+    )
+
+
+def _summary(parts: Parts, request: CorruptionRequest) -> tuple[str, ...]:
+    now = parts.clock()
+    if request.target_time is None:
+        return ("back to the newest archived state: at most what was not archived yet is lost",)
+    lost = (now - request.target_time).total_seconds()
+    return (
+        f"back to {format_time(request.target_time)}",
+        f"what was written in the {lost:,.0f} s since then is lost to the database; the old directory keeps it",
+    )

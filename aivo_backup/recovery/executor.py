@@ -1,0 +1,311 @@
+"""Carries a plan out, step by step, so that whatever happens a person knows what was done and how to go on.
+
+A step is noted before it begins and after it ended. Steps are safe to begin again: one that was begun before gets
+``again`` and first settles what its earlier attempt left. Whatever goes wrong, applications that were stopped are
+started again at their former scale before the failure is told.
+"""
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from aivo_backup.catalog.lease import Lease
+from aivo_backup.catalog.records import Check, Fact, Phase
+from aivo_backup.errors import BackupError, RefusedError, VerificationError
+from aivo_backup.policy.codec import from_json
+from aivo_backup.recovery.applications import Applications, former, start_again, stop_all
+from aivo_backup.recovery.journal import Ending, Journal, Journals, StepState, new_entries
+from aivo_backup.recovery.plan import Plan, PlannedStep
+from aivo_backup.stores.aws import MissingError
+from aivo_backup.stores.port import Clock, Progress
+
+T = TypeVar("T")
+
+STOP_APPLICATIONS = "stop-applications"
+START_APPLICATIONS = "start-applications"
+
+Ask = Callable[[PlannedStep], None]
+"""Returns when a person agrees to a destructive step; raises RefusedError otherwise."""
+
+
+def agreed(_step: PlannedStep) -> None:
+    """An :data:`Ask` for which everything is agreed beforehand (``--yes``)."""
+
+
+@dataclass(kw_only=True)
+class Work:
+    """What a step works with.
+
+    Attributes:
+        again: an earlier attempt of this step was begun, and failed or was killed.
+        earlier: the notes of all steps so far, by step.
+    """
+
+    step: str
+    journal: Journal
+    progress: Progress
+    clock: Clock
+    again: bool
+    checks: list[Check] = field(default_factory=list[Check])
+
+    def note(self, **notes: Fact) -> None:
+        """Keeps facts for later steps and for a later attempt; on the disk when it returns."""
+        self.journal.note(self.step, notes)
+
+    @property
+    def notes(self) -> Mapping[str, Fact]:
+        """What this step noted so far, earlier attempts included."""
+        return self.journal.step(self.step).notes
+
+    def noted(self, step: str) -> Mapping[str, Fact]:
+        """What another step noted."""
+        return self.journal.step(step).notes
+
+    def check(self, checks: Sequence[Check]) -> None:
+        """Keeps what was looked at for the record.
+
+        Raises:
+            VerificationError: a check did not pass; the message names all that did not.
+        """
+        self.checks += checks
+        for check in checks:
+            self.progress(f"{'ok  ' if check.passed else 'FAIL'} {check.name}: {check.detail}")
+        failed = [f"{check.name}: {check.detail}" for check in checks if not check.passed]
+        if failed:
+            raise VerificationError("; ".join(failed))
+
+
+Action = Callable[[Work], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Procedure:
+    """A plan and what carries each step out.
+
+    Attributes:
+        request: what was asked for; kept in the journal, so that ``--resume`` asks for the same.
+        actions: by step; stopping and starting the applications is the executor's own.
+        leases: of the stores that it changes: they keep other recoveries and backups away.
+        tidy: removes what a failure may leave behind (a staging server); called when the recovery ends, either way.
+    """
+
+    plan: Plan
+    request: object
+    actions: Mapping[str, Action]
+    applications: Applications
+    leases: tuple[Lease, ...] = ()
+    tidy: Callable[[], None] = lambda: None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """A recovery that ran to its end.
+
+    Attributes:
+        seconds: from its first beginning to its end as far as it was worked on, without the time between a kill and
+            its resumption.
+    """
+
+    id: str
+    steps: tuple[Phase, ...]
+    checks: tuple[Check, ...]
+    predicted_seconds: float
+
+    @property
+    def seconds(self) -> float:
+        """The sum of its steps."""
+        return sum(step.seconds for step in self.steps)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Executor:
+    """Carries recoveries out on one machine."""
+
+    journals: Journals
+    clock: Clock
+    progress: Progress
+    ask: Ask = agreed
+    settled: Callable[[Journal, Outcome | None, str], None] = lambda _journal, _outcome, _error: None
+    """Told how each attempt ended: files the record. Also called when it failed, with the error's line."""
+
+    def execute(self, recovery: Procedure) -> Outcome:
+        """Begins a recovery and carries it out.
+
+        Raises:
+            RefusedError: another one runs or is open, or a person did not agree; nothing was changed.
+            BackupError: a step failed. Notes say what was changed and how to go on; applications run again.
+        """
+        with ExitStack() as held:
+            held.enter_context(self.journals.locked())
+            started = self.clock()
+            entries = new_entries(
+                scenario=recovery.plan.scenario,
+                environment=recovery.plan.environment,
+                request=recovery.request,
+                started=started,
+                predicted_seconds=recovery.plan.expected_seconds,
+                steps=[step.name for step in recovery.plan.steps],
+            )
+            self._take(held, recovery.leases, entries.id)
+            self._ask_first(recovery)
+            return self._carry_out(recovery, self.journals.create(entries))
+
+    def resume(self, recovery: Procedure, journal: Journal) -> Outcome:
+        """Goes on where a recovery was killed or failed; ``recovery`` was built from the journal's own request.
+
+        Raises:
+            as :meth:`execute`.
+        """
+        with ExitStack() as held:
+            held.enter_context(self.journals.locked())
+            self._take(held, recovery.leases, journal.entries.id)
+            return self._carry_out(recovery, journal)
+
+    def abandon(self, journal: Journal, applications: Applications) -> None:
+        """Gives a recovery up: starts the applications that it stopped, and closes its journal.
+
+        Raises:
+            RefusedError: a process works on it.
+            BackupError: an application does not start; the journal stays open.
+        """
+        with self.journals.locked():
+            if journal.has(STOP_APPLICATIONS):
+                start_again(applications, former(journal.step(STOP_APPLICATIONS).notes), self.progress)
+            journal.close(Ending.ABANDONED)
+
+    def _take(self, held: ExitStack, leases: Sequence[Lease], holder: str) -> None:
+        for lease in leases:
+            try:
+                held.enter_context(lease.held(holder))
+            except MissingError:
+                # Its bucket is gone, which may be why the storage is recovered; the machine's lock remains.
+                self.progress("a backup bucket is gone, and with it the lease that keeps other machines away")
+
+    def _ask_first(self, recovery: Procedure) -> None:
+        # Before the journal exists: who does not agree leaves nothing behind that would have to be resumed.
+        for step in recovery.plan.steps:
+            if step.destructive:
+                self.ask(step)
+                return
+
+    def _carry_out(self, recovery: Procedure, journal: Journal) -> Outcome:
+        checks: list[Check] = []
+        asked = False
+        try:
+            for step in recovery.plan.steps:
+                if journal.step(step.name).state is StepState.DONE:
+                    self.progress(f"{step.name}: done before")
+                else:
+                    if step.destructive and asked:
+                        self.ask(step)
+                    self._run(recovery, journal, step, checks)
+                asked = asked or step.destructive
+            journal.close(Ending.DONE)
+        except BaseException as error:
+            self._explain(recovery, journal, error)
+            self._settle(recovery, journal, None, error)
+            raise
+        outcome = _outcome(journal, checks)
+        self._settle(recovery, journal, outcome, None)
+        return outcome
+
+    def _settle(
+        self, recovery: Procedure, journal: Journal, outcome: Outcome | None, failure: BaseException | None
+    ) -> None:
+        """Tidies up and files the record; what fails while doing so never hides why the recovery failed."""
+        try:
+            recovery.tidy()
+            self.settled(journal, outcome, _line(failure) if failure else "")
+        except BackupError as error:
+            if failure is None:
+                raise
+            failure.add_note(str(error))
+
+    def _run(self, recovery: Procedure, journal: Journal, step: PlannedStep, checks: list[Check]) -> None:
+        again = journal.step(step.name).attempts > 0
+        self.progress(f"{step.name}: {step.title}" + (" (again)" if again else ""))
+        work = Work(
+            step=step.name, journal=journal, progress=self.progress, clock=self.clock, again=again, checks=checks
+        )
+        journal.begin(step.name)
+        begun = time.monotonic()
+        try:
+            self._action(recovery, step.name)(work)
+        except BaseException as error:
+            journal.finish(step.name, seconds=time.monotonic() - begun, error=_line(error))
+            raise
+        journal.finish(step.name, seconds=time.monotonic() - begun)
+
+    def _action(self, recovery: Procedure, name: str) -> Action:
+        if name == STOP_APPLICATIONS:
+            return lambda work: stop_all(recovery.applications, work.notes, work.note, self.progress)
+        if name == START_APPLICATIONS:
+            return lambda work: start_again(recovery.applications, former(work.noted(STOP_APPLICATIONS)), self.progress)
+        return recovery.actions[name]
+
+    def _explain(self, recovery: Procedure, journal: Journal, error: BaseException) -> None:
+        """Starts the applications again, and adds to the failure what a person at 03:00 needs to know."""
+        entries = journal.entries
+        done = [entry.name for entry in entries.steps if entry.state is StepState.DONE]
+        titles = {step.name: step for step in recovery.plan.steps}
+        failed = next((entry.name for entry in entries.steps if entry.state is StepState.FAILED), "")
+        error.add_note(f"failed step: {failed or 'none'}; done before it: {', '.join(done) or 'nothing'}")
+        changed = [titles[name].changes for name in done if titles[name].changes and name != STOP_APPLICATIONS]
+        if changed:
+            error.add_note(f"changed so far: {'; '.join(changed)}")
+        self._start_after_failure(recovery, journal, error)
+        if failed:
+            error.add_note(f"to undo: {titles[failed].undo}")
+        error.add_note(
+            f"to go on: `aivo-backup recover {entries.scenario} --resume`; to give it up: --abandon "
+            f"(journal {journal.file})"
+        )
+
+    def _start_after_failure(self, recovery: Procedure, journal: Journal, error: BaseException) -> None:
+        scales = former(journal.step(STOP_APPLICATIONS).notes) if journal.has(STOP_APPLICATIONS) else {}
+        if not scales or journal.step(START_APPLICATIONS).state is StepState.DONE:
+            return
+        try:
+            start_again(recovery.applications, scales, self.progress)
+            # They run: a later attempt has to stop them once more, and remembers their scale.
+            journal.reopen(STOP_APPLICATIONS)
+            error.add_note("the applications run again at their former scale")
+        except BackupError as second:
+            error.add_note(f"the applications could not be started again: {second}")
+
+
+def _line(error: BaseException) -> str:
+    return str(error) or type(error).__name__
+
+
+def request_of(journal: Journal, kind: type[T]) -> T:
+    """The request that a journal's recovery was begun with.
+
+    Raises:
+        ConfigurationError: it was written by another version.
+    """
+    return from_json(kind, json.loads(journal.entries.request), where=str(journal.file))
+
+
+def refuse_other_environment(journal: Journal, environment: str) -> None:
+    """
+    Raises:
+        RefusedError: the journal is of another environment.
+    """
+    if journal.entries.environment != environment:
+        raise RefusedError(
+            f"the open recovery is of {journal.entries.environment}, not {environment}", mend="check --environment"
+        )
+
+
+def _outcome(journal: Journal, checks: Sequence[Check]) -> Outcome:
+    entries = journal.entries
+    return Outcome(
+        id=entries.id,
+        steps=tuple(Phase(name=entry.name, seconds=entry.seconds) for entry in entries.steps),
+        checks=tuple(checks),
+        predicted_seconds=entries.predicted_seconds,
+    )

@@ -1,0 +1,158 @@
+"""What the scenarios work with: the stores, the surroundings they live in, and where restored data goes."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+from aivo_backup.catalog.catalog import Catalog
+from aivo_backup.catalog.lease import Lease
+from aivo_backup.catalog.records import Purpose, RecoveryPoint
+from aivo_backup.errors import UsageError
+from aivo_backup.policy.environment import Component, Endpoints, Environment
+from aivo_backup.recovery.applications import Applications
+from aivo_backup.recovery.estimates import Estimator
+from aivo_backup.stores.minio.objects import ObjectStore
+from aivo_backup.stores.minio.store import MinioStore
+from aivo_backup.stores.opensearch.cluster import Cluster
+from aivo_backup.stores.opensearch.store import OpenSearchStore
+from aivo_backup.stores.port import Clock, Progress
+from aivo_backup.stores.postgres.archive import Login
+from aivo_backup.stores.postgres.restore import InPlace, Staging
+from aivo_backup.stores.postgres.store import PostgresStore
+
+
+class Provisioner(Protocol):
+    """Brings an environment's infrastructure back, and what replaces lost storage."""
+
+    def provision(self, progress: Progress) -> Endpoints:
+        """Makes everything true that the program says, looking at what is really there (a refresh), and brings up
+        empty storage in place of what is lost; that is set aside where something is left of it, never deleted.
+        Repeating it changes nothing.
+
+        Returns:
+            where the stores answer now; an empty field: where they did before.
+
+        Raises:
+            ConfigurationError: it cannot run here.
+            BackupError: it failed.
+        """
+        ...
+
+    def redirect(self, endpoints: Endpoints, progress: Progress) -> None:
+        """Points configuration and Services to the new endpoints, and rolls out what reads them. Repeatable.
+
+        Raises:
+            BackupError: it failed.
+        """
+        ...
+
+    def provision_commands(self) -> tuple[str, ...]:
+        """What a person would run for :meth:`provision`."""
+        ...
+
+    def redirect_commands(self) -> tuple[str, ...]:
+        """What a person would run for :meth:`redirect`."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Isolation:
+    """Where a drill restores to: own folder, own port, own names.
+
+    Attributes:
+        folder: made for the drill, removed with it.
+        port: of the staging database, on the loopback.
+        prefix: of restored buckets and indices.
+    """
+
+    folder: Path
+    port: int
+    prefix: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """One environment's parts.
+
+    Attributes:
+        postgres, minio, opensearch: engines that read the backups (the second region's, if so asked).
+        place: the live database's place, for a restore over it.
+        login: of the live database.
+        objects, cluster: the live object store and search cluster.
+        remove_bucket: empties and removes a bucket of the live object store that a drill has made.
+        leases: by component; they keep backups and other recoveries away.
+        isolation: set in a drill; nothing outside of it is then changed.
+    """
+
+    environment: Environment
+    catalog: Catalog
+    postgres: PostgresStore
+    minio: MinioStore
+    opensearch: OpenSearchStore
+    place: Callable[[], InPlace]
+    login: Callable[[], Login]
+    objects: ObjectStore
+    remove_bucket: Callable[[str], None]
+    cluster: Cluster
+    applications: Applications
+    leases: Mapping[Component, Lease]
+    estimator: Estimator
+    clock: Clock
+    from_replica: bool = False
+    isolation: Isolation | None = None
+
+    @property
+    def purpose(self) -> Purpose:
+        """What its restores are filed as."""
+        return Purpose.DRILL if self.isolation else Purpose.RECOVERY
+
+    def destination(self) -> InPlace | Staging:
+        """Where the database is restored to."""
+        if self.isolation is None:
+            return self.place()
+        return Staging(data=self.isolation.folder / "pgdata", port=self.isolation.port)
+
+    def database(self) -> Login:
+        """The login of the restored database."""
+        login = self.login()
+        if self.isolation is None:
+            return login
+        return Login(
+            host="localhost",
+            port=self.isolation.port,
+            database=login.database,
+            user=login.user,
+            password=login.password,
+        )
+
+    def newest_or_none(self, component: Component) -> RecoveryPoint | None:
+        """The newest recovery point on record."""
+        try:
+            return self.catalog.newest_point(component)
+        except UsageError:
+            return None
+
+    def held(self, *components: Component) -> tuple[Lease, ...]:
+        """The leases of a recovery that changes these stores; a drill changes none."""
+        return () if self.isolation else tuple(self.leases[component] for component in components)
+
+
+Open = Callable[[Endpoints], Parts]
+"""Opens the parts with some endpoints in place of the configured ones."""
+
+
+def at_or_before(points: list[RecoveryPoint], moment: datetime | None, component: Component) -> RecoveryPoint:
+    """The newest point at or before a moment; the newest of all without one.
+
+    Raises:
+        UsageError: there is none.
+    """
+    fitting = [point for point in points if moment is None or point.recoverable_at <= moment]
+    if not fitting:
+        oldest = points[0].recoverable_at.isoformat() if points else "none yet"
+        raise UsageError(
+            f"{component} has no recovery point at or before {moment or 'now'}", mend=f"the oldest: {oldest}"
+        )
+    return fitting[-1]

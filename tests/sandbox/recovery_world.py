@@ -1,0 +1,168 @@
+"""A whole environment of the tests' own that they may destroy: stores, provisioned, with an application and backups."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aivo_backup import composition
+from aivo_backup.composition import App
+from aivo_backup.policy.codec import format_time
+from aivo_backup.recovery.journal import Journal, Journals, StepState
+from aivo_backup.stores.minio.s3 import S3ObjectStore
+from aivo_backup.stores.postgres.archive import connect
+from sandbox import application, lifecycle, pods, servers
+from sandbox.applications import SHOP, SandboxApplications
+from sandbox.state import HOME_VARIABLE, Sandbox
+
+CRONJOBS = ("postgresql-backup-full", "minio-backup", "opensearch-snapshot")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    code: int
+    answer: Any
+    err: str
+
+    @property
+    def line(self) -> str:
+        return next((line for line in self.err.splitlines() if line.startswith("aivo-backup: ")), "")
+
+
+class World:
+    """The environment; ``home`` is its sandbox's folder."""
+
+    def __init__(self, home: Path) -> None:
+        self.sandbox = Sandbox(home=home)
+        self.applications = SandboxApplications(self.sandbox)
+
+    @property
+    def app(self) -> App:
+        """Opened anew each time: endpoints move."""
+        return lifecycle.open_app()
+
+    @cached_property
+    def program(self) -> str:
+        return str(Path(sys.executable).with_name("aivo-backup"))
+
+    def cli(self, *arguments: str, expect: int = 0) -> Finished:
+        process = self.begin(*arguments)
+        out, err = process.communicate(timeout=300)
+        assert "Traceback" not in err + out, err
+        assert process.returncode == expect, err
+        return Finished(code=process.returncode, answer=json.loads(out) if out.strip() else None, err=err)
+
+    def begin(self, *arguments: str) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            [self.program, *arguments, "--json"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def killed_at(self, step: str, *arguments: str, after: float = 0.0) -> Journal:
+        """Runs a recovery and kills it, as with ``kill -9``, ``after`` seconds into a step."""
+        process = self.begin(*arguments)
+        deadline = time.monotonic() + 240
+        while True:
+            if process.poll() is not None or time.monotonic() > deadline:
+                process.kill()
+                out, err = process.communicate()
+                raise AssertionError(f"it never came to {step}: {out}{err}")
+            for journal in self.journals().open_ones():
+                if journal.has(step) and journal.step(step).state is StepState.BEGUN:
+                    time.sleep(after)
+                    process.send_signal(signal.SIGKILL)
+                    process.communicate()
+                    return self.journals().open_ones()[0]
+            time.sleep(0.005)
+
+    def journals(self) -> Journals:
+        return Journals(self.app.state / "recoveries")
+
+    def orders(self) -> set[int]:
+        return {int(str(row[0])) for row in self.sql("SELECT id FROM shop.orders")}
+
+    def sql(self, statement: str) -> list[tuple[object, ...]]:
+        with connect(self.app.postgres_login) as connection:
+            cursor = connection.execute(statement.encode())
+            return cursor.fetchall() if cursor.description else []
+
+    def receipts(self) -> dict[str, str]:
+        """ETag by key."""
+        return {item.key: item.etag for item in S3ObjectStore(self.app.minio_source).objects(application.BUCKET)}
+
+    def documents(self, index: str = application.INDEX) -> dict[str, int]:
+        """Total by id of every order's document."""
+        cluster = self.app.opensearch_cluster
+        cluster.post(index, "_refresh", what="test")
+        hits = cluster.post(index, "_search", what="test", body={"size": 10_000})["hits"]["hits"]
+        return {hit["_id"]: hit["_source"]["total"] for hit in hits}
+
+    def back_up(self, *names: str) -> None:
+        for name in names or CRONJOBS:
+            done = pods.run_cronjob(self.sandbox, name)
+            assert done.exit_code == 0, done.tail()
+
+    def place(self, number: int) -> None:
+        application.place_orders(self.app, number, now=composition.utc_now())
+
+    def scale_shop(self, replicas: int) -> None:
+        self.applications.scale(SHOP, replicas)
+
+    def shop_runs(self) -> bool:
+        return self.sandbox.processes.find("shop-0") is not None
+
+    def now(self) -> datetime:
+        time.sleep(0.05)
+        return composition.utc_now()
+
+    def at(self, moment: datetime) -> str:
+        return format_time(moment)
+
+    def tree(self) -> Mapping[str, object]:
+        """What a refusal must not change: scales, journals, the database's directories, and what the stores hold."""
+        volume = self.sandbox.postgres_home / "volume"
+        return {
+            "scales": self.applications.scales(),
+            "open": [journal.entries.id for journal in self.journals().open_ones()],
+            "volume": sorted(path.name for path in volume.iterdir()),
+            "receipts": self.receipts(),
+            "documents": self.documents(),
+        }
+
+
+def new_world(home: Path) -> Generator[World]:
+    """Brings the environment up; its variables lead there while the tests of one module run."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv(HOME_VARIABLE, str(home))
+    patch.setenv("PGBACKREST_JOB_RETRY", "0")
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "AWS_ENDPOINT_URL", "AWS_CA_BUNDLE"):
+        if name in os.environ:
+            patch.delenv(name)
+    world = World(home)
+    try:
+        servers.up(world.sandbox)
+        lifecycle.provision(world.sandbox, overrides={"aivo-backup:recovery": {"references": application.REFERENCES}})
+        lifecycle.initialise(world.sandbox, progress=lambda _line: None)
+        application.prepare(world.app)
+        world.place(60)
+        lifecycle.start_agent(world.sandbox, heartbeat_seconds=1.0)
+        world.scale_shop(1)
+        time.sleep(1.5)  # a heartbeat in every store
+        world.back_up()
+        yield world
+    finally:
+        servers.down(world.sandbox)
+        patch.undo()
