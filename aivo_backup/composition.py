@@ -22,6 +22,8 @@ from aivo_backup.policy.codec import from_json
 from aivo_backup.policy.environment import Component, Endpoints, Environment
 from aivo_backup.secrets import ManagedSecrets, MountedSecrets, Secrets
 from aivo_backup.stores.aws import assumed, in_region, s3_client, session, translated
+from aivo_backup.stores.eks import ClusterApi
+from aivo_backup.stores.eks import connect as connect_cluster
 from aivo_backup.stores.minio.s3 import S3ObjectStore
 from aivo_backup.stores.minio.store import MinioStore
 from aivo_backup.stores.opensearch.client import connect
@@ -106,6 +108,20 @@ class App:
             spool=Spool(self.state / "spool"),
             copy=CatalogCopy(s3=self.s3, bucket=self.environment.evidence.bucket) if self.home else None,
         )
+
+    def cluster_jobs(self) -> ClusterApi:
+        """The cluster that takes restore tests which outgrow a function.
+
+        Raises:
+            ConfigurationError: none is named, or there is no such cluster.
+            AccessDeniedError, UnreachableError: AWS refuses, or does not answer.
+        """
+        name = self.environment.verification.cluster
+        if not name:
+            raise ConfigurationError(
+                "no cluster is named for restore tests that outgrow a function", mend="set cluster.name in the stack"
+            )
+        return connect_cluster(self.aws, name)
 
     def lease(self, component: Component) -> Lease:
         """The lease that keeps runs of a component apart."""
@@ -260,11 +276,12 @@ class App:
         return (self.secrets_folder / secret).is_dir() or isinstance(self.secrets, ManagedSecrets)
 
 
-def open_environment(variables: Mapping[str, str]) -> App:
+def open_environment(variables: Mapping[str, str], *, outside: bool = False) -> App:
     """Opens the environment that the variables lead to.
 
     Args:
         variables: the process's environment; see the constants of this module.
+        outside: the caller runs outside the cluster and resolves no name of it.
 
     Raises:
         ConfigurationError: no settings are named, or they cannot be read.
@@ -276,10 +293,12 @@ def open_environment(variables: Mapping[str, str]) -> App:
         raise ConfigurationError("no settings are named", mend=f"set {SETTINGS}, or give --environment NAME")
     aws = session(variables, endpoint_url=endpoints.aws, ca_file=endpoints.ca_file)
     text = _parameter(aws, source.removeprefix(_SSM)) if source.startswith(_SSM) else _file(source, SETTINGS)
-    environment = endpoints.apply(Environment.from_json(_parsed(text, source), where=source))
+    declared = Environment.from_json(_parsed(text, source), where=source)
+    environment = endpoints.apply(declared.from_outside() if outside else declared)
     folder = Path(variables.get(SECRETS, names.SECRETS_MOUNT))
     secrets: Secrets = MountedSecrets(folder)
-    if not folder.is_dir():
+    # A pod has a folder named even where it needs no secret; who has none named is outside the cluster.
+    if SECRETS not in variables and not folder.is_dir():
         managed = {
             names.SECRET_MINIO_SOURCE: environment.minio.source_secret,
             names.SECRET_OPENSEARCH: environment.opensearch.login_secret,

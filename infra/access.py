@@ -130,6 +130,8 @@ GRANTS: dict[Role, tuple[Grant, ...]] = {
     Role.VERIFIER: _READS_EVERYTHING,
     Role.REGISTRAR: _READS_EVERYTHING,
     Role.RESTORER: _READS_EVERYTHING,
+    # The verifier's work where it outgrows a function; in a pod of its own.
+    Role.RESTORE_TESTER: _READS_EVERYTHING,
     Role.REPORTER: (
         Grant(
             use=COMPLIANCE,

@@ -41,7 +41,13 @@ class AlertingArgs:
 
 
 class Alerting(pulumi.ComponentResource):
-    """The topics, their subscriptions and the alarms."""
+    """The topics, their subscriptions and the alarms.
+
+    Attributes:
+        topic_arns: escalation level (``level1`` to ``level3``) to ARN.
+    """
+
+    topic_arns: dict[str, pulumi.Output[str]]
 
     def __init__(self, name: str, args: AlertingArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("aivo:backup:Alerting", name, None, opts)
@@ -52,6 +58,7 @@ class Alerting(pulumi.ComponentResource):
             self._build_topic(level, addresses)
             for level, addresses in ((1, alerts.level1), (2, alerts.level2), (3, alerts.level3))
         ]
+        self.topic_arns = {f"level{level}": topic.arn for level, topic in enumerate(self._topics, start=1)}
         for function in Function:
             self._build_function_alarms(function)
         self._build_queue_alarm()

@@ -32,7 +32,7 @@ NEEDS_IMAGE = {
 """Why a function runs from the image; one that is not named here runs from its zip package."""
 
 # What AWS allows; a restore test that needs longer is a Job in the cluster.
-_TIMEOUT_SECONDS = 900
+TIMEOUT_SECONDS = 900
 # The runtime client in the image: it asks Lambda for events and calls the handler that the command names.
 _IMAGE_ENTRY_POINT = ("python3", "-m", "awslambdaric")
 _FAILED_EVENTS_KEPT_SECONDS = 14 * 24 * 3600
@@ -126,7 +126,7 @@ class Functions(pulumi.ComponentResource):
             source_code_hash=code.package_hash or None,
             handler=function.handler if code.package else None,
             runtime=code.runtime or None,
-            timeout=_TIMEOUT_SECONDS,
+            timeout=TIMEOUT_SECONDS,
             memory_size=settings.functions.memory_megabytes,
             ephemeral_storage={"size": settings.functions.scratch_megabytes},
             reserved_concurrent_executions=settings.functions.reserved_concurrency,

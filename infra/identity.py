@@ -31,7 +31,7 @@ FUNCTION_ROLES = {
     Function.REGISTER_SNAPSHOT: Role.REGISTRAR,
     Function.COMPLIANCE_REPORT: Role.REPORTER,
 }
-POD_ROLES = (Role.POSTGRES_WRITER, Role.MINIO_WRITER, Role.OPENSEARCH_WRITER, Role.AGENT)
+POD_ROLES = (Role.POSTGRES_WRITER, Role.MINIO_WRITER, Role.OPENSEARCH_WRITER, Role.RESTORE_TESTER, Role.AGENT)
 """Roles whose pods run in our namespace under a service account of ours."""
 
 # Restores of large stores take hours; AWS's default session of one hour would end in the middle.
@@ -167,6 +167,8 @@ def role_policy(settings: Settings, role: Role, *, key_arns: Mapping[str, str], 
     for function, function_role in FUNCTION_ROLES.items():
         if function_role is role:
             statements += _function_statements(settings, function)
+    if role is Role.VERIFIER and settings.cluster.name:
+        statements.append(_cluster_statement(settings))
     if role is Role.SCHEDULER:
         statements += _scheduler_statements(settings)
     return document(statements)
@@ -311,6 +313,12 @@ def _function_statements(settings: Settings, function: Function) -> list[Stateme
             ),
         ]
     return statements
+
+
+def _cluster_statement(settings: Settings) -> Statement:
+    # Where the cluster's API is; what may be done there is the access entry's and the role binding's to say.
+    cluster = f"arn:aws:eks:{settings.region}:{settings.account_id}:cluster/{settings.cluster.name}"
+    return Statement(sid="FindCluster", actions=("eks:DescribeCluster",), resources=(cluster,))
 
 
 def _scheduler_statements(settings: Settings) -> list[Statement]:

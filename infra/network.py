@@ -1,9 +1,10 @@
 """What reaches what, as one table, and the network policies made from it.
 
 Pods of the cluster reach a store's Service and AWS's APIs. Functions run outside the cluster and never resolve a name
-of it: PostgreSQL and MinIO are verified from S3 and KMS alone, OpenSearch through ``opensearch.verification_endpoint``,
-an internal address that is a setting. Their subnets and security groups are settings too, because they belong to
-whoever owns the VPC; they need endpoints or NAT for what the table names.
+of it: PostgreSQL and MinIO are verified from S3 and KMS alone, OpenSearch through internal addresses that are settings
+(``opensearch.internal_endpoint`` and ``verification_endpoint``), and what outgrows them goes through the EKS API. Their
+subnets and security groups are settings too, because they belong to whoever owns the VPC; they need the endpoints of
+:mod:`infra.endpoints`, or NAT, for what the table names.
 """
 
 from dataclasses import dataclass
@@ -22,8 +23,11 @@ _DNS_PORT = 53
 _HTTPS_PORT = 443
 
 S3, KMS, STS, SSM = "s3", "kms", "sts", "ssm"
-LOGS, SECRETS, SQS = "logs", "secretsmanager", "sqs"
+LOGS, SECRETS, SQS, SNS, EKS = "logs", "secretsmanager", "sqs", "sns", "eks"
 POSTGRES, SIDECAR, MINIO, OPENSEARCH = "postgres", "postgres-sidecar", "minio", "opensearch"
+# The production cluster and the one that restores are tested on, by addresses that resolve outside Kubernetes.
+OPENSEARCH_INTERNAL, OPENSEARCH_RESTORE = "opensearch-internal", "opensearch-restore"
+EKS_API = "eks-api"
 
 POD_REACH: dict[Role, tuple[str, ...]] = {
     # pgBackRest's client reads the database through the sidecar and writes the repository itself.
@@ -31,16 +35,33 @@ POD_REACH: dict[Role, tuple[str, ...]] = {
     Role.MINIO_WRITER: (MINIO, S3, KMS, STS),
     # Files of a snapshot go from OpenSearch's own nodes to S3; the job files its record.
     Role.OPENSEARCH_WRITER: (OPENSEARCH, S3, KMS, STS),
+    # Restores PostgreSQL and MinIO from S3 and KMS alone, and OpenSearch onto the cluster of restore tests.
+    Role.RESTORE_TESTER: (OPENSEARCH, OPENSEARCH_RESTORE, S3, KMS, STS),
     Role.AGENT: (POSTGRES, MINIO, OPENSEARCH, S3, KMS, STS),
 }
 """Destinations of each pod, by the role it runs under."""
 
 FUNCTION_REACH: dict[Function, tuple[str, ...]] = {
-    Function.VERIFY_RESTORE: (OPENSEARCH, S3, KMS, SSM, SECRETS, LOGS, SQS),
-    Function.REGISTER_SNAPSHOT: (OPENSEARCH, S3, KMS, SSM, SECRETS, LOGS, SQS),
+    Function.VERIFY_RESTORE: (
+        OPENSEARCH_INTERNAL,
+        OPENSEARCH_RESTORE,
+        EKS_API,
+        S3,
+        KMS,
+        STS,
+        SSM,
+        SECRETS,
+        EKS,
+        LOGS,
+        SQS,
+    ),
+    Function.REGISTER_SNAPSHOT: (OPENSEARCH_INTERNAL, S3, KMS, SSM, SECRETS, LOGS, SQS),
     Function.COMPLIANCE_REPORT: (S3, KMS, SSM, LOGS, SQS),
 }
 """Destinations of each function; for its security group and the VPC's endpoints."""
+
+AWS_SERVICES = (S3, KMS, STS, SSM, LOGS, SECRETS, SQS, SNS, EKS)
+"""AWS's own APIs among the destinations, by the name that endpoints and clients have."""
 
 _STORES = {POSTGRES, SIDECAR, MINIO, OPENSEARCH}
 # The component label of the pods that run under a role.
@@ -48,6 +69,7 @@ _SELECTED = {
     Role.POSTGRES_WRITER: Component.POSTGRES.value,
     Role.MINIO_WRITER: Component.MINIO.value,
     Role.OPENSEARCH_WRITER: Component.OPENSEARCH.value,
+    Role.RESTORE_TESTER: Role.RESTORE_TESTER.value,
     Role.AGENT: Role.AGENT.value,
 }
 
@@ -113,16 +135,11 @@ class Network(pulumi.ComponentResource):
             for destination in destinations
             if destination in _STORES
         ]
-        if not _STORES.issuperset(destinations):
-            rules.append(
-                _POLICY.NetworkPolicyEgressRuleArgs(
-                    to=[
-                        _POLICY.NetworkPolicyPeerArgs(ip_block=_POLICY.IPBlockArgs(cidr=block))
-                        for block in network.aws_ranges
-                    ],
-                    ports=[_port(_HTTPS_PORT)],
-                )
-            )
+        restores = self._settings.opensearch.verification_endpoint
+        if OPENSEARCH_RESTORE in destinations and restores:
+            rules.append(_to_ranges(network.restore_cluster_ranges, url_port(restores)))
+        if any(destination in AWS_SERVICES for destination in destinations):
+            rules.append(_to_ranges(network.aws_ranges, _HTTPS_PORT))
         return rules
 
 
@@ -131,12 +148,20 @@ def store_ports(settings: Settings) -> dict[str, int]:
     return {
         POSTGRES: settings.postgres.port,
         SIDECAR: settings.postgres.sidecar_port,
-        MINIO: _url_port(settings.minio.endpoint),
-        OPENSEARCH: _url_port(settings.opensearch.endpoint),
+        MINIO: url_port(settings.minio.endpoint),
+        OPENSEARCH: url_port(settings.opensearch.endpoint),
     }
 
 
-def _url_port(url: str) -> int:
+def _to_ranges(ranges: tuple[str, ...], port: int) -> _POLICY.NetworkPolicyEgressRuleArgs:
+    return _POLICY.NetworkPolicyEgressRuleArgs(
+        to=[_POLICY.NetworkPolicyPeerArgs(ip_block=_POLICY.IPBlockArgs(cidr=block)) for block in ranges],
+        ports=[_port(port)],
+    )
+
+
+def url_port(url: str) -> int:
+    """The TCP port of a URL."""
     parts = urlsplit(url)
     return parts.port or (_HTTPS_PORT if parts.scheme == "https" else 80)
 

@@ -22,6 +22,10 @@ from infra.settings import ClusterSettings
 # The user of the image; every volume is handed to its group.
 USER_ID = 1000
 
+# A node that is drained to save money waits for a job that is under way: the cluster autoscaler and Karpenter ask for
+# these. The agent is not asked for: it loses a minute, and a budget for its one pod would block every drain.
+_UNDISTURBED = {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false", "karpenter.sh/do-not-disrupt": "true"}
+
 # Private keys: pgBackRest refuses one that others may read, so the group reads and nobody else.
 _SECRET_MODE = 0o440
 
@@ -35,6 +39,7 @@ class PodArgs:
         secrets: Kubernetes secrets to mount.
         state_claim: the volume claim that keeps the spool; an empty folder of the pod's own when empty.
         scratch: size limit of the scratch volume.
+        scratch_volume: scratch is a volume of the pod's own, made and removed with it, instead of the node's disk.
     """
 
     name: str
@@ -46,14 +51,18 @@ class PodArgs:
     cpu: str
     memory: str
     scratch: str
+    scratch_volume: bool = False
     restart_policy: str
 
 
 def pod_template(args: PodArgs, cluster: ClusterSettings) -> k8s.core.v1.PodTemplateSpecArgs:
     """The pod template."""
     return k8s.core.v1.PodTemplateSpecArgs(
-        metadata=k8s.meta.v1.ObjectMetaArgs(labels=args.labels),
+        metadata=k8s.meta.v1.ObjectMetaArgs(
+            labels=args.labels, annotations=_UNDISTURBED if args.restart_policy == "Never" else None
+        ),
         spec=k8s.core.v1.PodSpecArgs(
+            priority_class_name=cluster.priority_class or None,
             service_account_name=args.service_account,
             # Nothing here calls the Kubernetes API; the token for AWS is projected by EKS, not by this.
             automount_service_account_token=False,
@@ -67,7 +76,7 @@ def pod_template(args: PodArgs, cluster: ClusterSettings) -> k8s.core.v1.PodTemp
                 seccomp_profile=k8s.core.v1.SeccompProfileArgs(type="RuntimeDefault"),
             ),
             containers=[_container(args, cluster)],
-            volumes=_volumes(args),
+            volumes=_volumes(args, cluster),
         ),
     )
 
@@ -110,7 +119,7 @@ def _container(args: PodArgs, cluster: ClusterSettings) -> k8s.core.v1.Container
     )
 
 
-def _volumes(args: PodArgs) -> list[k8s.core.v1.VolumeArgs]:
+def _volumes(args: PodArgs, cluster: ClusterSettings) -> list[k8s.core.v1.VolumeArgs]:
     state = (
         k8s.core.v1.VolumeArgs(
             name="state",
@@ -131,5 +140,25 @@ def _volumes(args: PodArgs) -> list[k8s.core.v1.VolumeArgs]:
             for secret in args.secrets
         ),
         state,
-        k8s.core.v1.VolumeArgs(name="scratch", empty_dir=k8s.core.v1.EmptyDirVolumeSourceArgs(size_limit=args.scratch)),
+        _scratch(args, cluster),
     ]
+
+
+def _scratch(args: PodArgs, cluster: ClusterSettings) -> k8s.core.v1.VolumeArgs:
+    if not args.scratch_volume:
+        return k8s.core.v1.VolumeArgs(
+            name="scratch", empty_dir=k8s.core.v1.EmptyDirVolumeSourceArgs(size_limit=args.scratch)
+        )
+    claim = k8s.core.v1.PersistentVolumeClaimSpecArgs(
+        access_modes=["ReadWriteOnce"],
+        storage_class_name=cluster.storage_class or None,
+        resources=k8s.core.v1.VolumeResourceRequirementsArgs(requests={"storage": args.scratch}),
+    )
+    return k8s.core.v1.VolumeArgs(
+        name="scratch",
+        ephemeral=k8s.core.v1.EphemeralVolumeSourceArgs(
+            volume_claim_template=k8s.core.v1.PersistentVolumeClaimTemplateArgs(
+                metadata=k8s.meta.v1.ObjectMetaArgs(labels=args.labels), spec=claim
+            )
+        ),
+    )

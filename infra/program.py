@@ -10,6 +10,7 @@ from infra.audit import Audit, AuditArgs
 from infra.cluster import Cluster, ClusterArgs
 from infra.dashboard import Dashboard, DashboardArgs
 from infra.encryption import Encryption, EncryptionArgs
+from infra.endpoints import Endpoints, EndpointsArgs
 from infra.functions import Functions, FunctionsArgs
 from infra.identity import Identity, IdentityArgs
 from infra.network import Network, NetworkArgs
@@ -19,6 +20,7 @@ from infra.replica import Replica, ReplicaArgs
 from infra.schedules import Schedules, SchedulesArgs
 from infra.settings import Settings
 from infra.storage import Storage, StorageArgs
+from infra.verification import Verification, VerificationArgs
 
 
 def run(settings: Settings) -> None:
@@ -74,7 +76,7 @@ def run(settings: Settings) -> None:
         FunctionsArgs(settings=settings, role_arns=identity.arns, key_arns=encryption.arns),
         opts,
     )
-    Schedules(
+    schedules = Schedules(
         "schedules",
         SchedulesArgs(
             settings=settings,
@@ -85,15 +87,22 @@ def run(settings: Settings) -> None:
         ),
         opts,
     )
-    Alerting("alerting", AlertingArgs(settings=settings, key_arn=encryption.arns[OPERATIONS]), opts)
+    alerting = Alerting("alerting", AlertingArgs(settings=settings, key_arn=encryption.arns[OPERATIONS]), opts)
     Dashboard("dashboard", DashboardArgs(settings=settings, bucket_names=storage.names), opts)
     if settings.registry:
         registry = Registry("registry", RegistryArgs(settings=settings, key_arn=encryption.arns[OPERATIONS]), opts)
         pulumi.export("registry", registry.url)
+    if settings.network.endpoints:
+        Endpoints("endpoints", EndpointsArgs(settings=settings), opts)
     cluster = Cluster(
         "cluster", ClusterArgs(settings=settings, role_arns=identity.arns, document=publication.document), opts
     )
     Agent("agent", AgentArgs(settings=settings, namespace=cluster.namespace), opts)
+    Verification(
+        "verification",
+        VerificationArgs(settings=settings, role_arns=identity.arns, namespace=cluster.namespace),
+        opts,
+    )
     Network("network", NetworkArgs(settings=settings, namespace=cluster.namespace), opts)
     pulumi.export("settings", publication.document)
     pulumi.export("buckets", dict(storage.names))
@@ -101,6 +110,9 @@ def run(settings: Settings) -> None:
     pulumi.export("signing_key", encryption.signing_arn)
     pulumi.export("roles", {role.value: arn for role, arn in identity.arns.items()})
     pulumi.export("functions", {function.value: arn for function, arn in functions.arns.items()})
+    pulumi.export("schedules", schedules.names)
+    pulumi.export("topics", alerting.topic_arns)
+    pulumi.export("cluster", {"name": settings.cluster.name, "namespace": settings.cluster.namespace})
 
 
 def _account(settings: Settings, region: str) -> aws.Provider:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import pulumi
 import pulumi_aws as aws
 
-from aivo_backup.policy.environment import Component, Environment, EvidenceSettings, SecondRegion
+from aivo_backup.policy.environment import Component, Environment, EvidenceSettings, SecondRegion, VerificationSettings
 from aivo_backup.policy.names import (
     COMPLIANCE,
     OPERATIONS,
@@ -18,6 +18,7 @@ from aivo_backup.policy.names import (
     secret_name,
     settings_parameter,
 )
+from infra.functions import TIMEOUT_SECONDS
 from infra.replica import Replica
 from infra.settings import Settings
 from infra.tags import aws_tags
@@ -126,6 +127,11 @@ def environment(
         opensearch=replace(settings.opensearch, login_secret=secret_name(name, SECRET_OPENSEARCH)),
         backups=settings.backups,
         verification_cron=settings.verification_cron,
+        verification=VerificationSettings(
+            cluster=settings.cluster.name,
+            function_seconds=TIMEOUT_SECONDS,
+            function_bytes=settings.functions.scratch_megabytes * 1024**2,
+        ),
         restore_role=role_arn(settings.account_id, name, Role.RESTORER),
         replica=replica,
         unproven_points=settings.unproven_points,

@@ -35,7 +35,13 @@ class SchedulesArgs:
 
 
 class Schedules(pulumi.ComponentResource):
-    """The schedule group and one schedule per row of the table."""
+    """The schedule group and one schedule per row of the table.
+
+    Attributes:
+        names: the group's name to those of its schedules.
+    """
+
+    names: dict[str, list[str]]
 
     def __init__(self, name: str, args: SchedulesArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("aivo:backup:Schedules", name, None, opts)
@@ -47,8 +53,10 @@ class Schedules(pulumi.ComponentResource):
             tags=aws_tags(settings, component="schedules", data_class="none"),
             opts=pulumi.ResourceOptions(parent=self),
         )
-        for run in function_runs(settings.verification_cron):
+        runs = function_runs(settings.verification_cron)
+        for run in runs:
             self._build_schedule(run)
+        self.names = {schedule_group(settings.environment): [run.name for run in runs]}
         self.register_outputs({"group": self._group.name})
 
     def _build_schedule(self, run: FunctionRun) -> None:

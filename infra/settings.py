@@ -36,7 +36,12 @@ class ClusterSettings:
         store_namespace: where PostgreSQL, MinIO and OpenSearch run.
         postgres_service_account: service account of the database's pods; its sidecar archives WAL.
         opensearch_service_account: service account of OpenSearch's pods; they write the snapshots.
-        storage_class: class of the volumes that keep spools; the cluster's default when empty.
+        storage_class: class of the volumes that keep spools and scratch; the cluster's default when empty.
+        name: the EKS cluster's name, through whose API functions hand over restore tests that outgrow them; none of
+            them may when empty.
+        restore_test_scratch: size of the volume that such a test restores onto; it lives as long as the Job.
+        priority_class: of every pod of ours; the cluster's default when empty. A backup that is pushed off its node
+            half way is a failed run, so the class should preempt what can wait.
     """
 
     oidc_provider: str
@@ -48,6 +53,9 @@ class ClusterSettings:
     postgres_service_account: str = "postgresql"
     opensearch_service_account: str = "opensearch"
     storage_class: str = ""
+    name: str = ""
+    restore_test_scratch: str = "20Gi"
+    priority_class: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,9 +64,17 @@ class NetworkSettings:
 
     Attributes:
         aws_ranges: where AWS's APIs answer on port 443: everywhere, or the ranges of your VPC endpoints.
+        restore_cluster_ranges: where the OpenSearch cluster of restore tests answers (``verification_endpoint``).
         dns_namespace: where the cluster's DNS runs.
+        endpoints: make VPC endpoints for every AWS service that a function reaches; false where they, or NAT, exist.
+        vpc: the VPC of the functions' subnets, for the endpoints.
+        route_tables: of those subnets, for the S3 gateway endpoint.
     """
 
+    restore_cluster_ranges: tuple[str, ...] = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")
+    endpoints: bool = False
+    vpc: str = ""
+    route_tables: tuple[str, ...] = ()
     aws_ranges: tuple[str, ...] = ("0.0.0.0/0",)
     dns_namespace: str = "kube-system"
 

@@ -1,7 +1,5 @@
 """What the values of an environment's settings may be. Each refusal names the key, the value and the bound."""
 
-import ipaddress
-
 from aivo_backup.policy.bounds import holds, matching, within
 from aivo_backup.policy.environment import LockMode, RepositoryType
 from aivo_backup.policy.names import DOCUMENTS, PROJECT, bucket_name
@@ -14,7 +12,8 @@ from aivo_backup.policy.retention import (
     POSTGRES_RECOVERY_WINDOW_DAYS,
 )
 from aivo_backup.policy.schedules import BACKUPS, check_cron
-from infra.settings import ClusterSettings, FunctionSettings, NetworkSettings, Settings
+from infra.settings import ClusterSettings, FunctionSettings, Settings
+from infra.validation_network import check_network
 
 _ARN = r"arn:aws[a-z-]*:[a-z0-9-]+:[a-z0-9-]*:(?:\d{12})?:\S+"
 _ACCOUNT = r"\d{12}"
@@ -44,13 +43,13 @@ def check(settings: Settings) -> None:
     _check_evidence(settings)
     _check_cluster(settings.cluster, pinned=settings.protect)
     _check_functions(settings.functions, sandbox=settings.sandbox)
-    _check_network(settings.network)
     _check_alerts(settings)
     _check_replica(settings)
     _check_postgres(settings)
     _check_minio(settings)
     _check_opensearch(settings)
     _check_schedules(settings)
+    check_network(settings)
     require_objectives(
         objectives=settings.objectives,
         backups=settings.backups,
@@ -199,16 +198,6 @@ def _check_functions(functions: FunctionSettings, *, sandbox: bool) -> None:
         bool(functions.subnets) == bool(functions.security_groups),
         bound="subnets and security groups come together",
     )
-
-
-def _check_network(network: NetworkSettings) -> None:
-    for block in network.aws_ranges:
-        try:
-            ipaddress.ip_network(block)
-        except ValueError as error:
-            holds(_key("network", "aws_ranges"), block, False, bound=str(error))
-    holds(_key("network", "aws_ranges"), network.aws_ranges, bool(network.aws_ranges), bound="no job could reach S3")
-    matching(_key("network", "dns_namespace"), network.dns_namespace, pattern=_DNS_LABEL, example="kube-system")
 
 
 def _check_alerts(settings: Settings) -> None:

@@ -56,7 +56,7 @@ def invocation(
         except BackupError as error:
             raise UsageError(error.what, mend=error.mend or "correct the schedule's input") from error
         logger.append_keys(**{key: str(value) for key, value in event.items()})
-        yield Invocation(request=request, app=open_environment(os.environ), logger=logger)
+        yield Invocation(request=request, app=open_environment(os.environ, outside=True), logger=logger)
     except BackupError as error:
         # No traceback: the line says what, where and the mend. Lambda itself logs what is raised.
         logger.error(str(error), extra={"exit_code": int(error.exit_code)})

@@ -117,6 +117,8 @@ class OpenSearchSettings:
     """The cluster, its snapshot repository, and what is left out.
 
     Attributes:
+        internal_endpoint: the same cluster's address outside Kubernetes, for functions, which resolve no name of it;
+            ``endpoint`` when empty.
         verification_endpoint: the cluster on which restore tests run; the production cluster when empty.
         fs_location: repository folder for :attr:`RepositoryType.FS`.
         index_patterns: what is snapshotted; system and security indices (leading dot) are always left out.
@@ -126,6 +128,7 @@ class OpenSearchSettings:
     """
 
     endpoint: str
+    internal_endpoint: str = ""
     verification_endpoint: str = ""
     repository: str = "aivo-snapshots"
     repository_type: RepositoryType = RepositoryType.S3
@@ -140,6 +143,21 @@ class OpenSearchSettings:
     size_bytes: int = 0
     restore_bytes_per_second: int = 50_000_000
     login_secret: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerificationSettings:
+    """What a function can hold, and where a restore test goes that it cannot.
+
+    Attributes:
+        cluster: name of the EKS cluster that takes it as a Job; none when empty.
+        function_seconds: how long the function may run.
+        function_bytes: its scratch disk.
+    """
+
+    cluster: str = ""
+    function_seconds: int = 900
+    function_bytes: int = 10 * 1024**3
 
 
 class LockMode(StrEnum):
@@ -273,6 +291,7 @@ class Environment:
         backups: every scheduled backup run; the denominator of the backup success rate.
         verification_cron: when the daily restore test runs, per component.
         replica: the second region, from which everything can be restored alone.
+        verification: where restore tests are held.
     """
 
     name: str
@@ -293,6 +312,22 @@ class Environment:
     replica: SecondRegion = field(default_factory=SecondRegion)
     unproven_points: UnprovenPoints = UnprovenPoints.WARN
     recovery: RecoverySettings = field(default_factory=RecoverySettings)
+    verification: VerificationSettings = field(default_factory=VerificationSettings)
+
+    def store(self, component: Component) -> PostgresSettings | MinioSettings | OpenSearchSettings:
+        """The settings of one component."""
+        match component:
+            case Component.POSTGRES:
+                return self.postgres
+            case Component.MINIO:
+                return self.minio
+            case Component.OPENSEARCH:
+                return self.opensearch
+
+    def from_outside(self) -> "Environment":
+        """The environment as a function sees it, which runs in the VPC and resolves no name of the cluster."""
+        search = self.opensearch
+        return replace(self, opensearch=replace(search, endpoint=search.internal_endpoint or search.endpoint))
 
     def in_second_region(self) -> "Environment":
         """The environment with the copies' buckets, keys and region in place of its own.

@@ -72,6 +72,7 @@ class Role(StrEnum):
     REGISTRAR = "registrar"
     REPORTER = "reporter"
     RESTORER = "restorer"
+    RESTORE_TESTER = "restore-tester"
     SCHEDULER = "scheduler"
     REPLICATOR = "replicator"
 
@@ -94,6 +95,11 @@ WRITERS = {
     Component.MINIO: Role.MINIO_WRITER,
     Component.OPENSEARCH: Role.OPENSEARCH_WRITER,
 }
+
+
+def restore_test_job(component: Component) -> str:
+    """The suspended CronJob whose template a restore test is started from that outgrows a function."""
+    return f"restore-test-{component.value}"
 
 
 def bucket_name(use: str, suffix: str) -> str:

@@ -1,4 +1,7 @@
-"""Restore test of one component; called once a day by its schedule."""
+"""Restore test of one component; called once a day by its schedule.
+
+What outgrows a function is handed to a Job in the cluster, which runs the same use case and files the same record.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,9 +11,11 @@ from typing import Any
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from aivo_backup.errors import VerificationError
+from aivo_backup.jobs.dispatch import dispatch
 from aivo_backup.jobs.verify import verify
 from aivo_backup.policy.codec import to_json
 from aivo_backup.policy.environment import Component
+from aivo_backup.policy.verification import outgrown
 from lambdas.invocation import invocation
 
 
@@ -25,6 +30,8 @@ class VerifyRequest:
 def handler(event: Mapping[str, object], context: LambdaContext) -> dict[str, Any]:
     """Restores the component's newest recovery point and answers with the restore's record.
 
+    A test that does not fit into a function is started as a Job instead; the answer names it, and proves nothing.
+
     Raises:
         UsageError: the event is malformed, or the component has no recovery point yet.
         VerificationError: a check failed; the record is filed and names it.
@@ -32,6 +39,13 @@ def handler(event: Mapping[str, object], context: LambdaContext) -> dict[str, An
     """
     with invocation(VerifyRequest, event, context) as call:
         app, component = call.app, call.request.component
+        if reason := outgrown(app.environment.store(component), app.environment.verification):
+            job = dispatch(
+                app.cluster_jobs(), app.environment, component, scheduled_for=call.request.scheduled_for, reason=reason
+            )
+            call.progress(f"{reason}: handed to the Job {job.name}")
+            handed_over: dict[str, Any] = to_json(job)
+            return handed_over
         record = verify(
             app.store(component),
             app.catalog.newest_point(component),

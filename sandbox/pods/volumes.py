@@ -50,7 +50,7 @@ def _source(sandbox: Sandbox, pod: Pod, name: str, volume: Document, scratch: Pa
             return _config_map(sandbox, volume["configMap"], scratch / "volumes" / name)
         case ["secret"]:
             return _secret(sandbox, pod, volume["secret"])
-        case ["emptyDir"]:
+        case ["emptyDir"] | ["ephemeral"]:  # both live as long as the pod
             return _made(scratch / "volumes" / name)
         case ["persistentVolumeClaim"]:
             return _made(sandbox.home / "volumes" / str(volume["persistentVolumeClaim"]["claimName"]))

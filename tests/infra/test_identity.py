@@ -67,7 +67,7 @@ def test_a_writer_reads_no_other_store(prod: Plan, role: Role) -> None:
             assert not _decide(prod, role, ask)
 
 
-@pytest.mark.parametrize("role", [Role.VERIFIER, Role.REGISTRAR, Role.RESTORER, Role.AGENT])
+@pytest.mark.parametrize("role", [Role.VERIFIER, Role.RESTORE_TESTER, Role.REGISTRAR, Role.RESTORER, Role.AGENT])
 def test_whoever_reads_every_store_writes_none(prod: Plan, role: Role) -> None:
     for use in ("postgres", "minio", "opensearch"):
         for key in (

@@ -10,13 +10,13 @@ import pytest
 
 from aivo_backup.policy import names
 from aivo_backup.policy.environment import BackupKind, Component, Environment
-from aivo_backup.policy.names import Function
+from aivo_backup.policy.names import Function, restore_test_job
 from aivo_backup.stores.postgres.envelope import ENVELOPE_KEY
 from infra.functions import NEEDS_IMAGE
 from infra.packages import built, path_of
 from sandbox.plan import ROOT, main, register, write
 from tests.infra.conftest import PlanOf
-from tests.infra.plans import STACKS, Plan
+from tests.infra.plans import STACKS, Plan, Resource
 
 CRONJOBS = {
     "postgresql-backup-full": ("0 1 * * 0", ["backup", "postgres", "--type", "full"]),
@@ -28,8 +28,55 @@ CRONJOBS = {
 }
 
 
+def scheduled(plan: Plan) -> list[Resource]:
+    """The CronJobs that run by themselves; the others are templates."""
+    return [job for job in plan.all(":CronJob") if not job.inputs["spec"].get("suspend")]
+
+
+def test_restore_tests_that_outgrow_a_function_have_a_template(plan: Plan) -> None:
+    templates = {job.name: job.inputs["spec"] for job in plan.all(":CronJob") if job.inputs["spec"].get("suspend")}
+    assert set(templates) == {restore_test_job(component) for component in Component}
+    for component in Component:
+        job = templates[restore_test_job(component)]["jobTemplate"]["spec"]
+        pod = job["template"]["spec"]
+        (container,) = pod["containers"]
+        assert (container["command"], container["args"]) == (["aivo-backup"], ["verify", component.value])
+        assert pod["serviceAccountName"] == "aivo-backup-restore-tester"
+        assert job["activeDeadlineSeconds"] >= plan.settings()["objectives"]["rto_seconds"]
+        (scratch,) = (volume for volume in pod["volumes"] if volume["name"] == "scratch")
+        assert ("ephemeral" in scratch) == (component is Component.POSTGRES)
+
+
+def test_a_function_that_may_hand_over_may_do_just_that(plan: Plan) -> None:
+    """It is let in where a cluster is named, reads the templates and makes Jobs, which are bound in what they run."""
+    if plan.stack == "local":
+        assert not plan.all(":AccessEntry")
+        return
+    (entry,), (role,), (binding,) = (
+        plan.all(kind) for kind in (":AccessEntry", "rbac.authorization.k8s.io/v1:Role", ":RoleBinding")
+    )
+    assert entry.inputs["principalArn"] == plan.outputs["roles"]["verifier"]
+    assert binding.inputs["subjects"][0]["name"] in entry.inputs["kubernetesGroups"]
+    assert binding.inputs["roleRef"]["name"] == role.inputs["metadata"]["name"]
+    allowed = {
+        (resource, verb) for rule in role.inputs["rules"] for resource in rule["resources"] for verb in rule["verbs"]
+    }
+    assert allowed == {("cronjobs", "get"), ("jobs", "create")}
+    (guard,), (bound,) = plan.all(":ValidatingAdmissionPolicy"), plan.all(":ValidatingAdmissionPolicyBinding")
+    assert guard.inputs["spec"]["failurePolicy"] == "Fail"
+    assert entry.inputs["kubernetesGroups"][0] in guard.inputs["spec"]["matchConditions"][0]["expression"]
+    assert bound.inputs["spec"] == {"policyName": guard.inputs["metadata"]["name"], "validationActions": ["Deny"]}
+
+
+def test_a_run_is_not_pushed_off_its_node_and_has_the_priority_that_is_set(plan: Plan) -> None:
+    for job in plan.all(":CronJob"):
+        template = job.inputs["spec"]["jobTemplate"]["spec"]["template"]
+        assert template["metadata"]["annotations"]["karpenter.sh/do-not-disrupt"] == "true"
+        assert template["spec"].get("priorityClassName") == ("backups" if plan.stack == "prod" else None)
+
+
 def test_cronjobs_are_the_runbooks(plan: Plan) -> None:
-    found = {job.name: job.inputs["spec"] for job in plan.all(":CronJob")}
+    found = {job.name: job.inputs["spec"] for job in scheduled(plan)}
     assert set(found) == set(CRONJOBS)
     for name, (cron, arguments) in CRONJOBS.items():
         spec = found[name]
@@ -46,7 +93,7 @@ def test_cronjobs_are_the_runbooks(plan: Plan) -> None:
 def test_pods_find_their_settings_secrets_and_state(plan: Plan) -> None:
     secrets = {"postgresql": "pgbackrest-client", "minio": "minio-source", "opensearch": "opensearch"}
     claims = {claim.inputs["metadata"]["name"] for claim in plan.all(":PersistentVolumeClaim")}
-    for job in plan.all(":CronJob"):
+    for job in scheduled(plan):
         pod = job.inputs["spec"]["jobTemplate"]["spec"]["template"]["spec"]
         (container,) = pod["containers"]
         mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
@@ -69,7 +116,7 @@ def test_pods_run_under_an_account_with_its_role(plan: Plan) -> None:
         for account in plan.all(":ServiceAccount")
     }
     roles = {role.inputs["name"] for role in plan.all("iam/role:Role")}
-    for job in plan.all(":CronJob"):
+    for job in scheduled(plan):
         name = job.inputs["spec"]["jobTemplate"]["spec"]["template"]["spec"]["serviceAccountName"]
         assert accounts[name].rpartition("/")[2] in roles
         component = {"postgresql": "postgres"}.get(job.name.split("-")[0], job.name.split("-")[0])
@@ -97,6 +144,17 @@ def test_the_settings_are_the_same_everywhere_and_can_be_read_back(plan: Plan) -
         there = environment.in_second_region()
         assert {there.bucket(component) for component in Component} | {there.evidence.bucket} <= buckets
         assert all(there.key(use) != environment.key(use) for use in (*Component, "compliance"))
+
+
+def test_every_exported_name_is_one_of_a_registered_resource(plan: Plan) -> None:
+    registered = {str(entry.inputs.get("name") or entry.inputs.get("bucket")) for entry in plan.resources}
+    outputs = plan.outputs
+    arns = [*outputs["roles"].values(), *outputs["functions"].values(), *outputs["topics"].values()]
+    assert {arn.rpartition(":")[2].rpartition("/")[2] for arn in arns} <= registered
+    ((group, schedules),) = outputs["schedules"].items()
+    assert {group, *schedules, *outputs["buckets"].values()} <= registered
+    assert set(outputs["functions"]) == {function.value for function in Function}
+    assert set(outputs["topics"]) == {"level1", "level2", "level3"}
 
 
 def test_the_sandbox_has_the_runbooks_names(plan_of: PlanOf) -> None:

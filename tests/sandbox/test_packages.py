@@ -11,7 +11,7 @@ from typing import Any
 import boto3
 import pytest
 
-from aivo_backup.errors import ConfigurationError
+from aivo_backup.errors import ConfigurationError, ExitCode
 from aivo_backup.policy.names import Function, function_name
 from infra import packages as built_packages
 from infra.packages import FOLDER, LARGEST_BYTES, PACKAGED, ROOT, path_of
@@ -175,3 +175,14 @@ def test_the_sandbox_runs_a_function_from_its_package_and_from_nothing_else(sand
     assert broken.error is not None
     assert broken.error.type == "ModuleNotFoundError"
     shutil.rmtree(folder)  # the next call unpacks it anew
+
+
+def test_a_template_of_a_restore_test_holds_it_in_a_pod_of_its_own(sandbox: Sandbox) -> None:
+    """What a function would start through the EKS API, started from the same manifest."""
+    done = pods.run_cronjob(sandbox, "restore-test-minio")
+    # As in the function: everything is restored and checked, and only the heartbeat is missing here.
+    assert done.exit_code == ExitCode.VERIFICATION_FAILED, done.stderr
+    assert "the restored data holds no heartbeat" in done.stdout
+    s3 = sandbox.aws().client("s3")
+    filed = s3.list_objects_v2(Bucket="aivo-backup-compliance", Prefix="records/restore/").get("Contents", [])
+    assert filed

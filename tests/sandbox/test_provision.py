@@ -75,10 +75,28 @@ def test_what_vanished_comes_back_and_nothing_else_is_touched(provisioned: Provi
         "Alias alias/aivo-backup/local/postgres": Change.CREATED,
         "Schedule aivo-backup-local/verify-minio": Change.CREATED,
         "Function aivo-backup-local-compliance-report": Change.CREATED,
+        "FunctionEventInvokeConfig aivo-backup-local-compliance-report": Change.CREATED,
         "Parameter /aivo-backup/local/settings": Change.CREATED,
         "Secret aivo-backup/local/minio-source": Change.CREATED,
         "CronJob CronJob/minio-backup": Change.CREATED,
     }
+
+
+def test_a_bucket_that_vanished_comes_back_with_all_that_belongs_to_it(provisioned: Provisioned) -> None:
+    """Under its own name, locked, encrypted and versioned as before; no other bucket is written to."""
+    bucket = "aivo-backup-dr-documents"
+    s3 = provisioned.sandbox.aws().client("s3")
+    lock = s3.get_object_lock_configuration(Bucket=bucket)["ObjectLockConfiguration"]
+    encryption = s3.get_bucket_encryption(Bucket=bucket)["ServerSideEncryptionConfiguration"]
+    s3.delete_bucket_policy(Bucket=bucket)
+    s3.delete_bucket(Bucket=bucket)
+    changed = provision_again(provisioned.sandbox)
+    assert f"Bucket {bucket}" in changed
+    assert {name.partition(" ")[2].partition(":")[0] for name in changed} == {bucket}
+    assert s3.get_object_lock_configuration(Bucket=bucket)["ObjectLockConfiguration"] == lock
+    assert s3.get_bucket_encryption(Bucket=bucket)["ServerSideEncryptionConfiguration"] == encryption
+    assert s3.get_bucket_versioning(Bucket=bucket).get("Status") == "Enabled"
+    assert provision_again(provisioned.sandbox) == {}
 
 
 def test_what_was_altered_is_put_right(provisioned: Provisioned) -> None:

@@ -81,7 +81,7 @@ def deployed(s3: "S3Client", monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     monkeypatch.setenv("AWS_REGION", "us-east-1")
     monkeypatch.setenv("AIVO_BACKUP_SETTINGS", f"ssm:{PARAMETER}")
     monkeypatch.setenv("AIVO_BACKUP_STATE", str(tmp_path / "state"))
-    monkeypatch.setenv("AIVO_BACKUP_SECRETS", str(tmp_path / "not-mounted"))
+    monkeypatch.delenv("AIVO_BACKUP_SECRETS", raising=False)
     monkeypatch.delenv("AIVO_BACKUP_ENDPOINTS", raising=False)
     return settings
 
