@@ -19,7 +19,8 @@ from aivo_backup.catalog.spool import Spool
 from aivo_backup.errors import ConfigurationError
 from aivo_backup.policy import names
 from aivo_backup.policy.codec import from_json
-from aivo_backup.policy.environment import Component, Endpoints, Environment
+from aivo_backup.policy.endpoints import Endpoints
+from aivo_backup.policy.environment import Component, Environment
 from aivo_backup.secrets import ManagedSecrets, MountedSecrets, Secrets
 from aivo_backup.stores.aws import assumed, in_region, s3_client, session, translated
 from aivo_backup.stores.eks import ClusterApi

@@ -10,7 +10,8 @@ from aivo_backup.catalog.catalog import Catalog
 from aivo_backup.catalog.lease import Lease
 from aivo_backup.catalog.records import Purpose, RecoveryPoint
 from aivo_backup.errors import UsageError
-from aivo_backup.policy.environment import Component, Endpoints, Environment
+from aivo_backup.policy.endpoints import Endpoints
+from aivo_backup.policy.environment import Component, Environment
 from aivo_backup.recovery.applications import Applications
 from aivo_backup.recovery.estimates import Estimator
 from aivo_backup.stores.minio.objects import ObjectStore

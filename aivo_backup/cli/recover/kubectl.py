@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aivo_backup.errors import BackupError, UnreachableError
-from aivo_backup.policy.environment import Endpoints
+from aivo_backup.policy.endpoints import Endpoints
 from aivo_backup.stores.port import Progress
 from aivo_backup.stores.process import Finished, run
 

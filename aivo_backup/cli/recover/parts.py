@@ -10,7 +10,8 @@ from aivo_backup.catalog.records import Recovery
 from aivo_backup.cli.restore.services import in_place
 from aivo_backup.composition import App
 from aivo_backup.errors import RefusedError, UnreachableError
-from aivo_backup.policy.environment import Component, Endpoints
+from aivo_backup.policy.endpoints import Endpoints
+from aivo_backup.policy.environment import Component
 from aivo_backup.recovery.applications import Applications, NoApplications
 from aivo_backup.recovery.estimates import Estimator
 from aivo_backup.recovery.journal import Journals
