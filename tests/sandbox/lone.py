@@ -24,6 +24,12 @@ class Provisioned:
 
 def provision_lone(home: Path) -> Provisioned:
     """Starts the two servers in ``home`` and provisions them. The caller ends them with ``processes.stop_all``."""
+    sandbox = start_lone(home)
+    return Provisioned(sandbox=sandbox, first=Provisioner(sandbox).provision(NOW))
+
+
+def start_lone(home: Path) -> Sandbox:
+    """Starts the two servers in ``home``, with nothing in them. The caller ends them likewise."""
     sandbox = Sandbox(home=home)
     generate(sandbox, now=datetime.now(UTC))
     sandbox.choose_ports(keep=frozenset())
@@ -31,4 +37,4 @@ def provision_lone(home: Path) -> Provisioned:
         server.up()
     endpoints = {"aws": sandbox.aws_url, "minio": sandbox.minio_url, "ca_file": str(sandbox.ca_file)}
     sandbox.endpoints_file.write_text(json.dumps(endpoints), encoding="utf-8")
-    return Provisioned(sandbox=sandbox, first=Provisioner(sandbox).provision(NOW))
+    return sandbox
