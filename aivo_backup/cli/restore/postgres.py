@@ -6,27 +6,29 @@ from pathlib import Path
 
 import click
 
-from aivo_backup.catalog.catalog import Catalog
 from aivo_backup.cli.confirm import confirm
 from aivo_backup.cli.context import Context
 from aivo_backup.cli.output import bytes_text, progress, seconds_text
+from aivo_backup.cli.restore.expected import Expected, warn_if_unproven
+from aivo_backup.cli.restore.postgres_tables import Asked, import_rescued, rescue, restore_tables
 from aivo_backup.cli.restore.services import ADAPTERS, in_place
 from aivo_backup.cli.restore.shared import print_plan, print_result, restore_options, source
-from aivo_backup.composition import App
 from aivo_backup.errors import UsageError
-from aivo_backup.jobs.expectation import check_proven, expected_seconds
 from aivo_backup.jobs.restore import Restored, run_restore
 from aivo_backup.policy.codec import parse_time
 from aivo_backup.policy.environment import Component
 from aivo_backup.stores.port import Stopwatch
+from aivo_backup.stores.postgres.extraction import Wanted
 from aivo_backup.stores.postgres.restore import (
     InPlace,
+    Prepared,
     RestorePlan,
     RestoreRequest,
     RestoreResult,
     Staging,
     drivers,
 )
+from aivo_backup.stores.postgres.table_restore import TableRequest, Then
 from aivo_backup.stores.postgres.targets import Target, TargetKind
 
 
@@ -59,6 +61,23 @@ def moment(_context: click.Context, _parameter: click.Parameter, value: str | No
 @click.option("--unit", default="", help="With --service systemd: the server's unit.")
 @click.option("--to", "directory", type=click.Path(path_type=Path), help="Restore to staging, in this new folder.")
 @click.option("--port", type=click.IntRange(1, 65535), help="With --to: the staging server's port on loopback.")
+@click.option(
+    "--rescue",
+    "rescue_folder",
+    type=click.Path(path_type=Path),
+    help="With --in-place: first export the rows written after the target.",
+)
+@click.option(
+    "--import", "bundle", type=click.Path(path_type=Path), help="Put rescued rows back: the folder of --rescue."
+)
+@click.option("--overwrite", is_flag=True, help="With --import: also rows that are there.")
+@click.option("--table", "tables", multiple=True, help="Only this table, into the live database beside the live one.")
+@click.option("--schema", default="", help="Only this schema, likewise.")
+@click.option(
+    "--into", default="", help="With --table, --schema: name of the schema beside; restored_<time> by default."
+)
+@click.option("--swap", is_flag=True, help="With --table, --schema: then make it the live one; the former one is kept.")
+@click.option("--merge", is_flag=True, help="With --table, --schema: then insert the rows that the live one lacks.")
 @restore_options
 @click.pass_obj
 def postgres(
@@ -75,6 +94,14 @@ def postgres(
     unit: str,
     directory: Path | None,
     port: int | None,
+    rescue_folder: Path | None,
+    bundle: Path | None,
+    overwrite: bool,
+    tables: tuple[str, ...],
+    schema: str,
+    into: str,
+    swap: bool,
+    merge: bool,
     plan_only: bool,
     yes: bool,
     from_replica: bool,
@@ -83,39 +110,73 @@ def postgres(
     """Restore the database: to the newest archived state, or to a time, LSN, transaction, name or set.
 
     In place (--in-place) the present data directory is set aside, never deleted, and put back if the restore fails.
-    To staging (--to, --port) a server of its own comes up beside production and archives nothing.
+    To staging (--to, --port) a server of its own comes up beside production and archives nothing. One table or schema
+    (--table, --schema) comes into the live database beside the live one, and is swapped or merged if asked.
     """
-    app = source(context.app, from_replica=from_replica)
+    asked = Asked(
+        live=context.app,
+        source=source(context.app, from_replica=from_replica),
+        plan_only=plan_only,
+        yes=yes,
+        as_json=as_json,
+    )
+    if bundle is not None:
+        return import_rescued(asked, bundle, overwrite=overwrite)
     target = _target(target_time, target_lsn, target_xid, target_name, label)
+    if tables or schema:
+        if into_place or directory is not None:
+            raise UsageError("tables are restored into the live database", mend="leave --in-place and --to out")
+        then = _then(swap=swap, merge=merge)
+        wanted = Wanted(tables=tables, schema=schema)
+        return restore_tables(asked, TableRequest(target=target, wanted=wanted, into=into, then=then))
+    if swap or merge or into:
+        raise UsageError("--swap, --merge and --into belong to --table or --schema", mend="name the table")
+    place = _place(context, into_place, directory, port, stop=stop, delta=delta, service=service, unit=unit)
+    if rescue_folder is not None and isinstance(place, Staging):
+        raise UsageError("--rescue belongs to --in-place: to staging nothing is lost", mend="leave it out with --to")
+    return _restore_whole(asked, RestoreRequest(target=target, destination=place), label, rescue_folder)
+
+
+def _place(
+    context: Context,
+    into_place: bool,
+    directory: Path | None,
+    port: int | None,
+    *,
+    stop: bool,
+    delta: bool,
+    service: str | None,
+    unit: str,
+) -> InPlace | Staging:
     if into_place == (directory is not None):
         raise UsageError("say where to restore to", mend="give either --in-place or --to DIRECTORY --port PORT")
-    if directory is not None and port is None:
-        raise UsageError("--to needs --port", mend="give a free port for the staging server")
-    if directory is not None and (delta or stop or service):
-        raise UsageError("--delta, --stop and --service belong to --in-place", mend="leave them out with --to")
-    place: InPlace | Staging
     if directory is None:
-        place = in_place(context.app, service, unit=unit, stop=stop, delta=delta)
-    else:
-        place = Staging(data=directory, port=port or 0)
-    request = RestoreRequest(target=target, destination=place)
+        return in_place(context.app, service, unit=unit, stop=stop, delta=delta)
+    if port is None:
+        raise UsageError("--to needs --port", mend="give a free port for the staging server")
+    if delta or stop or service:
+        raise UsageError("--delta, --stop and --service belong to --in-place", mend="leave them out with --to")
+    return Staging(data=directory, port=port)
+
+
+def _restore_whole(asked: Asked, request: RestoreRequest, label: str, rescue_folder: Path | None) -> int:
+    app, target = asked.source, request.target
     store, catalog = app.for_restores.postgres, app.catalog
-    prepared = store.prepare_restore(request, now=app.clock())
-    plan = _expected(app, catalog, prepared.plan, place)
-    warning = check_proven(
-        catalog,
-        Component.POSTGRES,
-        plan.recovery_point,
-        rule=app.environment.unproven_points,
-        since=plan.point_ended,
+    prepared: Prepared | None = store.prepare_restore(request, now=app.clock())
+    seconds, measured = Expected(app=app, catalog=catalog).of(
+        drivers(request.destination), prepared.plan.amounts, prepared.plan.expected_seconds
     )
-    if warning:
-        click.echo(f"  warning: {warning}", err=True)
-    if plan_only or not yes:
-        print_plan(plan, _plan_lines(plan), as_json=as_json)
-        if plan_only:
+    plan = replace(prepared.plan, expected_seconds=seconds, measured_restores=measured)
+    warn_if_unproven(app, catalog, plan.recovery_point, since=plan.point_ended)
+    if asked.plan_only or not asked.yes:
+        print_plan(plan, _plan_lines(plan, rescued=rescue_folder is not None), as_json=asked.as_json)
+        if asked.plan_only:
             return 0
-        confirm(app, yes=yes)
+        confirm(app, yes=asked.yes)
+        prepared = None  # somebody took time to agree, and server and archive went on meanwhile
+    if rescue_folder is not None:
+        rescue(asked, target, rescue_folder)
+        prepared = None
     done: list[RestoreResult] = []
 
     def work(stopwatch: Stopwatch) -> Restored:
@@ -124,8 +185,7 @@ def postgres(
             now=app.clock(),
             stopwatch=stopwatch,
             progress=progress,
-            # What somebody took time to agree to is planned anew: the server and the archive went on meanwhile.
-            prepared=prepared if yes else None,
+            prepared=prepared,
         )
         done.append(result)
         return Restored(
@@ -139,19 +199,13 @@ def postgres(
     record = run_restore(
         Component.POSTGRES, work, recovery_point=label or str(target), catalog=catalog, clock=app.clock
     )
-    return print_result(record, done[0], _result_lines(done[0]), as_json=as_json)
+    return print_result(record, done[0], _result_lines(done[0]), as_json=asked.as_json)
 
 
-def _expected(app: App, catalog: Catalog, plan: RestorePlan, place: InPlace | Staging) -> RestorePlan:
-    prediction = expected_seconds(
-        catalog,
-        Component.POSTGRES,
-        now=app.clock(),
-        drivers=drivers(place),
-        amounts=plan.amounts,
-        fallback_seconds=plan.expected_seconds,
-    )
-    return replace(plan, expected_seconds=prediction.seconds, measured_restores=prediction.measured)
+def _then(*, swap: bool, merge: bool) -> Then:
+    if swap and merge:
+        raise UsageError("--swap and --merge exclude each other", mend="choose one")
+    return Then.SWAP if swap else Then.MERGE if merge else Then.BESIDE
 
 
 def _target(time: datetime | None, lsn: str | None, xid: str | None, name: str | None, label: str) -> Target:
@@ -169,7 +223,7 @@ def _target(time: datetime | None, lsn: str | None, xid: str | None, name: str |
     return Target(kind=TargetKind.SET if label else TargetKind.LATEST, label=label)
 
 
-def _plan_lines(plan: RestorePlan) -> list[str]:
+def _plan_lines(plan: RestorePlan, *, rescued: bool) -> list[str]:
     lines = [
         f"would restore to {plan.target} from backup set {plan.recovery_point}, {bytes_text(plan.size_bytes)}, "
         f"and up to {plan.wal_segments} WAL segments, into {plan.destination}",
@@ -177,6 +231,11 @@ def _plan_lines(plan: RestorePlan) -> list[str]:
         f"  expected to take {seconds_text(plan.expected_seconds)}, "
         + (f"by {plan.measured_restores} measured restores" if plan.measured_restores else "at the configured rate"),
     ]
+    if plan.stops_server and plan.newer_wal_segments != 0:
+        newer = plan.newer_wal_segments
+        how_much = f"up to {newer} WAL segments of it" if newer else "how much, the target does not tell"
+        saved = "exported first" if rescued else "lost: --rescue FOLDER counts the rows and exports them first"
+        lines.append(f"  what was written after the target ({how_much}) is {saved}")
     if plan.copied_first:
         lines.append(f"  the present files are copied first ({plan.copied_first}), and only what differs is fetched")
     if plan.stops_server:

@@ -29,7 +29,7 @@ from aivo_backup.stores.postgres.replay import Replay, plan_replay, segments_bet
 from aivo_backup.stores.postgres.runners import Runners
 from aivo_backup.stores.postgres.service import DatabaseService
 from aivo_backup.stores.postgres.targets import Target, TargetKind, Window, choose_set, usable_sets
-from aivo_backup.stores.postgres.wal import Segment
+from aivo_backup.stores.postgres.wal import DEFAULT_SEGMENT_BYTES, Segment, parse_lsn
 
 _HURRY_SECONDS = 30.0
 
@@ -96,6 +96,8 @@ class RestorePlan:
         wal_segments: how many segments may be replayed after the set.
         stops_server: a running server is stopped first.
         set_aside: where the present data directory goes; empty when there is none.
+        newer_wal_segments: how many archived segments hold what was written after the target, and so what a restore in
+            place loses; None when a transaction or a name does not tell.
         copied_first: how the copy that a delta restore starts from is made; empty when there is none.
         expected_seconds: from the configured restore rate, or from ``measured_restores`` restores that were measured.
     """
@@ -111,6 +113,7 @@ class RestorePlan:
     destination: str
     stops_server: bool
     set_aside: str
+    newer_wal_segments: int | None = None
     copied_first: str = ""
     expected_seconds: float
     measured_restores: int = 0
@@ -209,6 +212,7 @@ class Restorer:
             destination=str(request.destination.data),
             stops_server=stops,
             set_aside=set_aside,
+            newer_wal_segments=self._newer(request.target, backup, replay),
             copied_first=copied,
             expected_seconds=round(backup.size_bytes / self.settings.restore_bytes_per_second, 1),
         )
@@ -220,6 +224,19 @@ class Restorer:
         if newest is None:
             raise RefusedError("the repository holds no WAL", mend="check archiving: `aivo-backup status`")
         return Window(line=line, sets=usable_sets(info.sets, line, info.archive_id), newest=newest)
+
+    def _newer(self, target: Target, backup: BackupSet, replay: Replay) -> int | None:
+        newest = Segment.parse(replay.newest.name)
+        match target.kind:
+            case TargetKind.LATEST:
+                return 0
+            case TargetKind.TIME | TargetKind.SET:
+                last = backup.wal_stop if target.kind is TargetKind.SET else self._last_needed(target, backup, replay)
+                return newest.number - Segment.parse(last).number
+            case TargetKind.LSN:
+                return max(0, newest.number - parse_lsn(target.value) // DEFAULT_SEGMENT_BYTES)
+            case TargetKind.XID | TargetKind.NAME:
+                return None
 
     def _segments(self, target: Target, backup: BackupSet, replay: Replay) -> int:
         last = backup.wal_stop if target.kind is TargetKind.SET else self._last_needed(target, backup, replay)
