@@ -6,26 +6,26 @@ as one that failed.
 """
 
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 import pulumi
 import pulumi_aws as aws
 
 from aivo_backup.policy.names import PROJECT, Function, alert_topic, failed_events_queue, function_name
+from aivo_backup.policy.schedules import expected_runs, function_runs
 from infra.documents import Statement, document
 from infra.settings import Settings
 from infra.tags import aws_tags
 
 _MINUTE = 60
 _DAY = 24 * 60 * _MINUTE
-# Calls per day by the table of schedules: one per component, the report once. Fewer is a day without proof.
-_DAILY_CALLS = {
-    Function.VERIFY_RESTORE: 3,
-    Function.REGISTER_SNAPSHOT: 3,
-    Function.COMPLIANCE_REPORT: 1,
-}
-# The most important proof goes to the manager too when it is missing a second day.
+# A week shows every day that a schedule of minutes, hours and days of the week can have.
+_WEEK = 7
+# A Monday, so that the week is whole; the calendar's months only add calls.
+_MONDAY = datetime(2024, 1, 1, tzinfo=UTC)
+# The most important proof climbs the runbook's escalation path, a level for each further day that it is missing.
 _ESCALATED = Function.VERIFY_RESTORE
-_ESCALATED_DAYS = 2
+_ESCALATION_DAYS = {2: 2, 3: 3}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +84,7 @@ class Alerting(pulumi.ComponentResource):
             aws.sns.TopicSubscription(
                 f"{name}-{number}",
                 topic=topic.arn,
-                protocol="email",
+                protocol="sms" if address.startswith("+") else "email",
                 endpoint=address,
                 opts=pulumi.ResourceOptions(parent=topic),
             )
@@ -104,30 +104,32 @@ class Alerting(pulumi.ComponentResource):
             period=5 * _MINUTE,
             missing="notBreaching",
         )
+        calls = least_daily_calls(function, self._settings.verification_cron)
+        # A call that failed and was repeated counts twice here, and has its own alarm above.
         self._build_alarm(
             f"{name}-missing",
-            description=f"{function.value} was called less than {_DAILY_CALLS[function]} times in a day: no proof",
+            description=f"{function.value} was called less than {calls} times in a day: no proof",
             namespace="AWS/Lambda",
             metric="Invocations",
             dimensions=dimensions,
             comparison="LessThanThreshold",
-            threshold=_DAILY_CALLS[function],
+            threshold=calls,
             period=_DAY,
             missing="breaching",
         )
-        if function is _ESCALATED:
+        for level, days in _ESCALATION_DAYS.items() if function is _ESCALATED else ():
             self._build_alarm(
-                f"{name}-missing-for-days",
-                description=f"{function.value} has not run for {_ESCALATED_DAYS} days: nothing is proven any more",
+                f"{name}-missing-for-{days}-days",
+                description=f"{function.value} has not run for {days} days: nothing is proven any more",
                 namespace="AWS/Lambda",
                 metric="Invocations",
                 dimensions=dimensions,
                 comparison="LessThanThreshold",
                 threshold=1,
                 period=_DAY,
-                periods=_ESCALATED_DAYS,
+                periods=days,
                 missing="breaching",
-                level=3,
+                level=level,
             )
 
     def _build_queue_alarm(self) -> None:
@@ -179,6 +181,13 @@ class Alerting(pulumi.ComponentResource):
             tags=aws_tags(self._settings, component="alerting", data_class="none"),
             opts=pulumi.ResourceOptions(parent=self),
         )
+
+
+def least_daily_calls(function: Function, verification_cron: str) -> int:
+    """How often the table of schedules calls a function on the day of the week with the fewest calls."""
+    crons = [run.cron for run in function_runs(verification_cron) if run.function is function]
+    days = [_MONDAY + timedelta(days=day) for day in range(_WEEK)]
+    return min(sum(len(list(expected_runs(cron, day, day + timedelta(days=1)))) for cron in crons) for day in days)
 
 
 def topic_policy(settings: Settings, name: str) -> str:

@@ -96,10 +96,10 @@ class ReplicaSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class AlertSettings:
-    """Whom alarms reach (runbook, "Escalation Path").
+    """Whom alarms reach (runbook, "Escalation Path"): e-mail addresses, and telephone numbers for text messages.
 
     Attributes:
-        level1: e-mail addresses of the data reliability engineers; each confirms its subscription once.
+        level1: of the data reliability engineers and whoever is on call; each address confirms its subscription once.
         level2: of the infrastructure engineering manager.
         level3: of the CTO / VP engineering.
     """

@@ -2,7 +2,7 @@
 
 from aivo_backup.policy.bounds import holds, matching, within
 from aivo_backup.policy.environment import LockMode, RepositoryType
-from aivo_backup.policy.names import DOCUMENTS, PROJECT, bucket_name
+from aivo_backup.policy.names import DOCUMENTS, PROJECT, Function, bucket_name
 from aivo_backup.policy.objectives import require_objectives
 from aivo_backup.policy.retention import (
     COMPLIANCE_DAYS,
@@ -12,6 +12,7 @@ from aivo_backup.policy.retention import (
     POSTGRES_RECOVERY_WINDOW_DAYS,
 )
 from aivo_backup.policy.schedules import BACKUPS, check_cron
+from infra.alerting import least_daily_calls
 from infra.settings import ClusterSettings, FunctionSettings, Settings
 from infra.validation_network import check_network
 
@@ -23,6 +24,8 @@ _DIGEST = r"[^\s@]+@sha256:[0-9a-f]{64}"
 _DIGEST_EXAMPLE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/aivo-backup@sha256:<64 hex digits>"
 _URL = r"https?://[^\s/]+"
 _HOST = r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?"
+# An e-mail address, or a telephone number as E.164 writes it.
+_CONTACT = r"[^@\s]+@[^@\s]+\.[^@\s]+|\+[1-9]\d{6,14}"
 _BUCKET_LIMIT = 63
 # The CronJob controller looks every 10 seconds; a shorter deadline can pass between two looks.
 _SHORTEST_DEADLINE = 10
@@ -204,7 +207,7 @@ def _check_alerts(settings: Settings) -> None:
     for level in ("level1", "level2", "level3"):
         addresses: tuple[str, ...] = getattr(settings.alerts, level)
         for address in addresses:
-            matching(_key("alerts", level), address, pattern=r"[^@\s]+@[^@\s]+\.[^@\s]+", example="on-call@aivo.com")
+            matching(_key("alerts", level), address, pattern=_CONTACT, example="on-call@aivo.com or +15550123")
         holds(
             _key("alerts", level),
             addresses,
@@ -357,3 +360,9 @@ def _check_schedules(settings: Settings) -> None:
             why="seconds",
         )
     check_cron(settings.verification_cron, where=_key("verification_cron"))
+    holds(
+        _key("verification_cron"),
+        settings.verification_cron,
+        least_daily_calls(Function.VERIFY_RESTORE, settings.verification_cron) > 0,
+        bound="a restore test is held every day",
+    )

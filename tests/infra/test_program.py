@@ -222,6 +222,31 @@ def test_what_a_failed_call_comes_to_is_said(plan: Plan) -> None:
         assert schedule.inputs["target"]["deadLetterConfig"]["arn"].endswith(queue.inputs["name"])
 
 
+def test_alarms_know_the_schedule_and_climb_the_escalation_path(plan: Plan) -> None:
+    """A day without proof tells the first level, a second one the manager, a third the CTO; silence counts as one."""
+    alarms = {alarm.name.removeprefix(f"aivo-backup-{plan.stack}-"): alarm.inputs for alarm in plan.all(":MetricAlarm")}
+    told = {name: [topic.rpartition("-")[2] for topic in inputs["alarmActions"]] for name, inputs in alarms.items()}
+    first, second, third = (alarms[f"verify-restore-missing{after}"] for after in ("", "-for-2-days", "-for-3-days"))
+    assert told["verify-restore-missing"] == ["level1"]
+    assert told["verify-restore-missing-for-2-days"] == ["level1", "level2"]
+    assert told["verify-restore-missing-for-3-days"] == ["level1", "level2", "level3"]
+    assert {inputs["treatMissingData"] for inputs in (first, second, third)} == {"breaching"}
+    assert [inputs["evaluationPeriods"] for inputs in (first, second, third)] == [1, 2, 3]
+    assert first["threshold"] == alarms["register-snapshot-missing"]["threshold"] == len(Component)
+    assert alarms["compliance-report-missing"]["threshold"] == 1
+
+
+def test_more_restore_tests_a_day_are_expected_by_the_alarm_too() -> None:
+    plan = Plan.of("dev", register("dev", overrides={"aivo-backup:verification_cron": "0 6,18 * * *"}))
+    assert plan.one(":MetricAlarm", "aivo-backup-dev-verify-restore-missing").inputs["threshold"] == 2 * len(Component)
+
+
+def test_the_runbooks_contacts_are_told_by_mail_and_by_text(prod: Plan) -> None:
+    found = [(entry.inputs["protocol"], entry.inputs["endpoint"]) for entry in prod.all(":TopicSubscription")]
+    assert ("sms", "+15550123") in found
+    assert ("email", "data-reliability@aivo.com") in found
+
+
 def test_only_made_namespaces_are_made_restricted(plan: Plan) -> None:
     adopted = plan.stack in ("staging", "prod")
     namespaces = plan.all(":Namespace")

@@ -110,6 +110,13 @@ REFUSED: list[tuple[str, str, dict[str, Any], tuple[str, ...]]] = [
     ("same region", "prod", {"aivo-backup:replica": {"region": "us-east-1"}}, ("replica.region", "us-east-1")),
     ("vault", "prod", {"aivo-backup:replica": {"account_id": "444444444444"}}, ("provisioning_role", "444444444444")),
     ("address", "prod", {"aivo-backup:alerts": {"level1": ["on-call"]}}, ("alerts.level1", "'on-call'")),
+    (
+        "telephone",
+        "prod",
+        {"aivo-backup:alerts": {"level2": ["+1-555-0124"]}},
+        ("alerts.level2", "'+1-555-0124'", "+15"),
+    ),
+    ("weekly test", "prod", {"aivo-backup:verification_cron": "0 6 * * 1"}, ("verification_cron", "every day")),
     ("fulls", "prod", {"aivo-backup:postgres": {"full_backups_kept": 6}}, ("full_backups_kept", "6", "7")),
     ("window", "prod", {"aivo-backup:postgres": {"recovery_window_days": 13}}, ("recovery_window_days", "13", "14")),
     ("stanza", "prod", {"aivo-backup:postgres": {"stanza": "Aivo"}}, ("postgres.stanza", "'Aivo'")),
