@@ -3,12 +3,14 @@
 PYTHON ?= python3
 VENV := .venv/bin
 
-.PHONY: help setup demo test test-all lint format lock plan plan-diff lambdas bench clean
+.PHONY: help setup setup-cluster image e2e demo test test-all lint format lock plan plan-diff lambdas bench clean
 
 help:
 	@echo "make demo      set up, then back up, destroy, restore and prove, on this machine"
 	@echo "make test      set up, then run every test that needs no cluster"
 	@echo "make test-all  the same with the full counts of property and fault tests"
+	@echo "make image     the one image of jobs, sidecar and functions, into build/image/"
+	@echo "make e2e       the same on a real single-node Kubernetes, with that image"
 	@echo "make lint      style, types, import directions"
 	@echo "make plan      STACK=prod: what Pulumi would register, in build/plan/"
 	@echo "make plan-diff STACK=prod BASE=main: what a change does to that, against a git ref"
@@ -20,14 +22,23 @@ help:
 setup:
 	@$(PYTHON) -m sandbox.setup
 
+setup-cluster:
+	@$(PYTHON) -m sandbox.setup --cluster
+
+image: setup-cluster
+	@$(VENV)/python -m images.build
+
+e2e: image
+	@$(VENV)/python -m pytest tests/e2e
+
 demo: setup
 	@$(VENV)/python -m sandbox.demo
 
 test: setup
-	@$(VENV)/python -m pytest tests
+	@$(VENV)/python -m pytest tests --ignore=tests/e2e
 
 test-all: setup
-	@AIVO_BACKUP_TESTS=full $(VENV)/python -m pytest tests
+	@AIVO_BACKUP_TESTS=full $(VENV)/python -m pytest tests --ignore=tests/e2e
 
 lint: setup
 	@$(VENV)/ruff check .
@@ -40,8 +51,10 @@ format: setup
 	@$(VENV)/ruff format .
 
 lock:
-	@$(VENV)/uv pip compile -q pyproject.toml --extra sandbox --extra dev --universal --python-version 3.11 \
-	  --generate-hashes --no-header -o requirements.txt
+	@$(VENV)/uv pip compile -q pyproject.toml --extra infra --extra sandbox --extra dev --universal \
+	  --python-version 3.11 --generate-hashes --no-header -o requirements.txt
+	@$(VENV)/uv pip compile -q pyproject.toml --constraint requirements.txt \
+	  --python-version 3.11 --python-platform linux --generate-hashes --no-header -o images/requirements.txt
 
 plan: setup
 	@$(VENV)/python -m sandbox.plan $(or $(STACK),prod)

@@ -1,4 +1,4 @@
-"""`python3 -m sandbox.setup`: see the package. Exit code 0 when everything is there, else 3."""
+"""`python3 -m sandbox.setup [--cluster]`: see the package. Exit code 0 when everything is there, else 3 (2: usage)."""
 
 import sys
 
@@ -7,4 +7,4 @@ if sys.version_info < (3, 11):  # noqa: UP036 - said in words here, before newer
 
 from sandbox.setup.plan import main
 
-raise SystemExit(main())
+raise SystemExit(main(sys.argv[1:]))

@@ -4,28 +4,40 @@ import fcntl
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-from sandbox.setup import debian, python, tools
+from sandbox.setup import cluster, debian, python, tools
 from sandbox.setup.common import Context, ProblemError
 
 _Result = TypeVar("_Result")
+_CLUSTER = "--cluster"
+_USAGE = 2
 _CONFIGURATION = 3  # the exit code of every part of this product when the machine is not ready
 
 
-def main() -> int:
-    """Sets everything up, or says what is missing."""
+def main(arguments: Sequence[str] = ()) -> int:
+    """Sets everything up, or says what is missing.
+
+    Args:
+        arguments: ``--cluster`` provides what a Kubernetes and the image need too.
+    """
     begun = time.monotonic()
+    if unknown := [argument for argument in arguments if argument != _CLUSTER]:
+        print(f"setup: {unknown[0]} is not known; the one option is {_CLUSTER}", file=sys.stderr)
+        return _USAGE
+    with_cluster = _CLUSTER in arguments
     context = Context.of()
     try:
         context.cache.mkdir(parents=True, exist_ok=True)
         with (context.cache / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # two checkouts share the cache
-            problems = provide(context)
+            problems = provide(context, with_cluster=with_cluster)
             if not problems:
                 write_tools(context)
+                if with_cluster:
+                    cluster.write_tools(context)
     except OSError as error:
         problems = [str(ProblemError("setup", f"cannot write ({error})", "check permissions and free disk space"))]
     except ProblemError as problem:
@@ -39,11 +51,12 @@ def main() -> int:
     return 0
 
 
-def provide(context: Context) -> list[str]:
+def provide(context: Context, *, with_cluster: bool = False) -> list[str]:
     """Installs what is missing, side by side. Returns the problems, one line each."""
     lacks_minio = tools.find_minio(context) is None
     lacks_opensearch = tools.find_opensearch(context) is None
     packages = debian.missing(context, maven=lacks_opensearch)
+    packages += cluster.missing_packages(context) if with_cluster else []
     with ThreadPoolExecutor(6) as pool:
 
         def after(needed: list[Future[None]], step: Callable[[Context], None]) -> Future[None]:
@@ -64,6 +77,9 @@ def provide(context: Context) -> list[str]:
             steps.append(after([venv], tools.install_java))
         if lacks_opensearch:
             steps.append(after([system] if "maven" in packages else [], tools.install_opensearch))
+        if with_cluster and cluster.find_kubernetes(context) is None:
+            # After MinIO: two compilations at once would only slow each other down.
+            steps.append(after(steps[3:4] if lacks_minio else [venv], cluster.build_kubernetes))
     problems: list[str] = []
     for step in steps:
         error = step.exception()

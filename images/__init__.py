@@ -1,0 +1,1 @@
+"""`make image`: the one image of the CronJobs, the database's sidecar and the functions, from Debian's packages."""
