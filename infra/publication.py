@@ -7,7 +7,14 @@ from dataclasses import dataclass, replace
 import pulumi
 import pulumi_aws as aws
 
-from aivo_backup.policy.environment import Component, Environment, EvidenceSettings, SecondRegion, VerificationSettings
+from aivo_backup.policy.environment import (
+    Component,
+    Environment,
+    EvidenceSettings,
+    PostgresSettings,
+    SecondRegion,
+    VerificationSettings,
+)
 from aivo_backup.policy.names import (
     COMPLIANCE,
     OPERATIONS,
@@ -122,7 +129,7 @@ def environment(
         evidence=EvidenceSettings(
             bucket=bucket_names[COMPLIANCE], lock_mode=settings.evidence.mode, lock_days=settings.evidence.days
         ),
-        postgres=settings.postgres,
+        postgres=_postgres(settings),
         minio=replace(settings.minio, source_secret=secret_name(name, SECRET_MINIO_SOURCE)),
         opensearch=replace(settings.opensearch, login_secret=secret_name(name, SECRET_OPENSEARCH)),
         backups=settings.backups,
@@ -137,6 +144,19 @@ def environment(
         unproven_points=settings.unproven_points,
         recovery=replace(settings.recovery, store_namespace=settings.cluster.store_namespace),
     )
+
+
+def _postgres(settings: Settings) -> PostgresSettings:
+    """With what the cluster's settings say about the database's pod."""
+    cluster = settings.cluster
+    pod = replace(
+        settings.postgres.pod,
+        namespace=cluster.store_namespace,
+        service_account=cluster.postgres_service_account,
+        image=cluster.image,
+        image_pull_policy=cluster.image_pull_policy,
+    )
+    return replace(settings.postgres, pod=pod, pgbackrest_version=cluster.pgbackrest_version)
 
 
 def as_text(settings: Environment) -> str:

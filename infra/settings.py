@@ -32,6 +32,8 @@ class ClusterSettings:
     Attributes:
         oidc_provider: the cluster's OIDC issuer without ``https://``; roles trust its service accounts.
         image: the job image; pinned by digest wherever the environment is production-like.
+        pgbackrest_version: what the image's label ``com.aivo.backup.pgbackrest`` says; `make image` prints it. Jobs and
+            sidecar refuse to work with another one.
         create_namespace: create the namespace under the restricted Pod Security level; adopted when false.
         store_namespace: where PostgreSQL, MinIO and OpenSearch run.
         postgres_service_account: service account of the database's pods; its sidecar archives WAL.
@@ -46,6 +48,7 @@ class ClusterSettings:
 
     oidc_provider: str
     image: str
+    pgbackrest_version: str = ""
     image_pull_policy: str = "IfNotPresent"
     namespace: str = "aivo-system"
     create_namespace: bool = False

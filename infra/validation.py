@@ -4,6 +4,7 @@ from aivo_backup.policy.bounds import holds, matching, within
 from aivo_backup.policy.environment import LockMode, RepositoryType
 from aivo_backup.policy.names import DOCUMENTS, PROJECT, Function, bucket_name
 from aivo_backup.policy.objectives import require_objectives
+from aivo_backup.policy.pgbackrest import SAFE, Version
 from aivo_backup.policy.retention import (
     COMPLIANCE_DAYS,
     MINIO_DAYS,
@@ -146,6 +147,15 @@ def _check_cluster(cluster: ClusterSettings, *, pinned: bool) -> None:
     # What is worth protecting is worth knowing: a tag can be moved to an image that nobody tested.
     if pinned:
         matching(_key("cluster", "image"), cluster.image, pattern=_DIGEST, example=_DIGEST_EXAMPLE)
+    if pinned or cluster.pgbackrest_version:
+        version = _key("cluster", "pgbackrest_version")
+        matching(version, cluster.pgbackrest_version, pattern=r"\d+\.\d+(?:\.\d+)?", example=str(SAFE))
+        holds(
+            version,
+            cluster.pgbackrest_version,
+            not pinned or Version.parse(cluster.pgbackrest_version) >= SAFE,
+            bound=f"{SAFE} or newer: an older one's expire can remove a backup that is being taken",
+        )
     holds(
         _key("cluster", "image_pull_policy"),
         cluster.image_pull_policy,

@@ -16,6 +16,7 @@ SECRETS: ``postgres/{username,password}``, ``minio-source/{access-key,secret-key
 sandbox alone ``aws-admin/{access-key-id,secret-access-key}`` and ``aws-control/token``.
 """
 
+import hashlib
 import json
 import os
 import socket
@@ -142,6 +143,15 @@ class Sandbox:
             return Ports(**self.remembered()["ports"])
         except (KeyError, TypeError) as error:
             raise ConfigurationError(f"there is no sandbox in {self.home}", mend=_UP_FIRST) from error
+
+    @property
+    def cluster_address(self) -> str:
+        """The loopback address at which this sandbox's database answers on its own port while it is in a cluster.
+
+        pgBackRest hands the database's port through to the sidecar, so it must be the same on both sides.
+        """
+        digest = hashlib.sha256(str(self.home).encode()).digest()
+        return f"127.88.{digest[0]}.{digest[1] % 254 + 1}"
 
     @property
     def aws_url(self) -> str:

@@ -3,6 +3,7 @@
 import signal
 import threading
 from datetime import datetime
+from pathlib import Path
 
 import click
 
@@ -12,6 +13,7 @@ from aivo_backup.errors import BackupError, UnreachableError
 from aivo_backup.observability import heartbeat
 from aivo_backup.policy.environment import Component
 from aivo_backup.policy.names import SECRET_PGBACKREST_SERVER
+from aivo_backup.stores.postgres import portable
 from aivo_backup.stores.postgres.sidecar import become, prepare
 
 _INTERVAL_SECONDS = 60
@@ -71,13 +73,22 @@ def _together(failures: dict[Component, BackupError]) -> BackupError:
 
 
 @click.command()
+@click.option(
+    "--install",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Copy pgBackRest and its libraries there, for PostgreSQL's own container, and stop.",
+)
 @click.pass_obj
-def sidecar(context: Context) -> None:
+def sidecar(context: Context, install: Path | None) -> None:
     """Run pgBackRest's TLS server beside PostgreSQL, with the repository's secrets in its environment only.
 
     The command of the sidecar container. It becomes the server, and ends with it. Until `aivo-backup init
     postgres` has made the cipher envelope it exits with 3, and Kubernetes starts it again.
     """
+    if install is not None:
+        portable.install(install)
+        return
     app = context.app
     become(
         prepare(

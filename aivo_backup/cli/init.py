@@ -1,12 +1,16 @@
 """`aivo-backup init`: what has to be there once before the first backup. Repeating it changes nothing."""
 
+import json
+
 import click
+import yaml
 
 from aivo_backup.cli.context import Context
 from aivo_backup.cli.output import component_argument, progress
 from aivo_backup.composition import App
 from aivo_backup.observability import heartbeat
-from aivo_backup.policy.environment import Component
+from aivo_backup.policy import database_pod
+from aivo_backup.policy.environment import Component, Environment
 from aivo_backup.stores.port import Progress
 from aivo_backup.stores.postgres.setup import make_envelope, make_stanza
 
@@ -27,10 +31,20 @@ _SIDECAR_SECONDS = 60.0
     show_default=True,
     help="PostgreSQL: seconds to wait for the sidecar.",
 )
+@click.option(
+    "--patch",
+    is_flag=True,
+    help="PostgreSQL: print what has to be added to its StatefulSet, for review; nothing is changed.",
+)
 @click.pass_obj
-def init(context: Context, component: Component | None, envelope_only: bool, sidecar_timeout: float) -> None:
+def init(
+    context: Context, component: Component | None, envelope_only: bool, sidecar_timeout: float, patch: bool
+) -> None:
     """Prepare COMPONENT, or all three: cipher envelope, stanza, snapshot repository, and the heartbeats' homes."""
     app = context.app
+    if patch:
+        click.echo(_patch_text(app.environment), nl=False)
+        return
     for each in [component] if component else list(Component):
         click.echo(f"{each}:", err=True)
         if each is Component.POSTGRES and envelope_only:
@@ -63,6 +77,20 @@ def prepare(app: App, component: Component, *, sidecar_timeout: float, progress:
             progress(f"snapshot repository {settings.opensearch.repository}: {'registered' if changed else 'there'}")
             heartbeat.prepare_opensearch(app.opensearch_cluster, settings.opensearch)
             progress(f"heartbeat index {settings.opensearch.heartbeat_index}: there")
+
+
+def _patch_text(environment: Environment) -> str:
+    document = json.dumps(environment.to_json(), indent=1, sort_keys=True)
+    sql = "".join(f"#   {statement}\n" for statement in database_pod.statements(environment.postgres))
+    head = (
+        "# pgBackRest beside PostgreSQL (docs/adr/0002-archiving-through-the-sidecar.md). Review it, then:\n"
+        "# 1. `aivo-backup init postgres --envelope-only`\n"
+        f"# 2. as a superuser of the database:\n{sql}"
+        "# 3. kubectl apply --server-side --field-manager=aivo-backup -f THIS_FILE\n"
+        "#    (a conflict names a field that somebody else has set; the rollout restarts PostgreSQL)\n"
+        "# 4. `aivo-backup init postgres`\n---\n"
+    )
+    return head + yaml.safe_dump_all(database_pod.patch(environment, document), sort_keys=False, width=120)
 
 
 def prepare_envelope(app: App, *, progress: Progress) -> None:

@@ -41,6 +41,36 @@ class Objectives:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DatabasePod:
+    """The StatefulSet that the database runs in, which is not ours, and what is put into its pod.
+
+    Attributes:
+        container: the name of PostgreSQL's own container.
+        data_volume: the name of the volume (of the claim template) that holds the data directory; mounted at the folder
+            above it.
+        user_id: the user that PostgreSQL runs as: 999 in the official image, 26 and 70 in others.
+        group_id: its group.
+        has_fs_group: the StatefulSet hands its volumes to a group, as nearly every chart does. Where it does not, the
+            pod's processes join root's group to read their certificates: an fsGroup that is set later would open the
+            data directory to that group, and PostgreSQL refuses to start on such a one.
+        image: our image; the program fills it in from ``cluster.image``.
+        sidecar_memory: limit of the sidecar's memory.
+    """
+
+    namespace: str = "aivo"
+    stateful_set: str = "postgresql"
+    container: str = "postgresql"
+    service_account: str = "postgresql"
+    data_volume: str = "data"
+    user_id: int = 999
+    group_id: int = 999
+    has_fs_group: bool = True
+    image: str = ""
+    image_pull_policy: str = "IfNotPresent"
+    sidecar_memory: str = "512Mi"
+
+
+@dataclass(frozen=True, kw_only=True)
 class PostgresSettings:
     """The database, its pgBackRest sidecar, and the repository.
 
@@ -53,6 +83,8 @@ class PostgresSettings:
         archive_timeout_seconds: the longest a write can wait before its WAL segment is archived.
         restore_bytes_per_second: measured restore rate, for the RTO proof.
         sentinel_queries: SQL by name, each returning one boolean that must be true after a restore.
+        pod: where the database runs in the cluster.
+        pgbackrest_version: the version in the image, as its label says; no other one is worked with. Any when empty.
     """
 
     host: str
@@ -73,6 +105,8 @@ class PostgresSettings:
     size_bytes: int = 0
     restore_bytes_per_second: int = 50_000_000
     sentinel_queries: Mapping[str, str] = field(default_factory=dict[str, str])
+    pod: DatabasePod = field(default_factory=DatabasePod)
+    pgbackrest_version: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

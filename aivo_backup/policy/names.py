@@ -27,6 +27,7 @@ SECRET_OPENSEARCH = "opensearch"  # noqa: S105
 SECRET_POSTGRES = "postgres"  # noqa: S105
 SECRET_PGBACKREST_CLIENT = "pgbackrest-client"  # noqa: S105
 SECRET_PGBACKREST_SERVER = "pgbackrest-server"  # noqa: S105
+SECRET_PGBACKREST_HOST = "pgbackrest-host"  # noqa: S105
 
 AGENT = "aivo-backup-agent"
 SIDECAR = "aivo-backup-sidecar"

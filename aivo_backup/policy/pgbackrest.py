@@ -43,6 +43,7 @@ class Version:
 
     major: int
     minor: int
+    patch: int = 0
 
     @staticmethod
     def parse(text: str) -> "Version":
@@ -51,19 +52,22 @@ class Version:
         Raises:
             ConfigurationError: there is no version in it.
         """
-        found = re.search(r"(\d+)\.(\d+)", text)
+        found = re.search(r"(\d+)\.(\d+)(?:\.(\d+))?", text)
         if found is None:
             raise ConfigurationError(f"no pgBackRest version in {text.strip()!r}", mend="install pgBackRest")
-        return Version(int(found[1]), int(found[2]))
+        return Version(int(found[1]), int(found[2]), int(found[3] or 0))
 
     def __str__(self) -> str:
-        return f"{self.major}.{self.minor}"
+        return f"{self.major}.{self.minor}" + (f".{self.patch}" if self.patch else "")
 
 
 OLDEST = Version(2, 39)
 """The TLS server came with 2.37, bundles with 2.39."""
 
 BLOCK_INCREMENTAL = Version(2, 46)
+
+SAFE = Version(2, 59, 1)
+"""Since then an expire no longer removes a backup that another host is just taking. What is worth keeping needs it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -56,10 +56,11 @@ class _Dispatcher(DomainDispatcherApplication):
 class AwsApi:
     """moto with a control interface, and with writes of one S3 key one after the other."""
 
-    def __init__(self, *, account: str, access_key: str, secret_key: str, token: str) -> None:
+    def __init__(self, *, account: str, access_key: str, secret_key: str, token: str, cluster_key: Path) -> None:
         self.instance = uuid.uuid4().hex
         self._moto: Any = _Dispatcher(create_backend_app)
         self._token = token
+        self._cluster_key = cluster_key
         self._account = account
         self._administrator = Credentials(access_key, secret_key)
         self._stripes = [Lock() for _ in range(_STRIPES)]
@@ -109,7 +110,13 @@ class AwsApi:
         if asked.get("Action") != "AssumeRoleWithWebIdentity" or not enforcement.is_on():
             return
         trust = enforcement.trust_policy(self._account, asked.get("RoleArn", ""))
-        web_identity.check(asked.get("WebIdentityToken", ""), trust, secret=self._token, now=datetime.now(UTC))
+        web_identity.check(
+            asked.get("WebIdentityToken", ""),
+            trust,
+            secret=self._token,
+            public_key=self._cluster_key.read_bytes() if self._cluster_key.is_file() else None,
+            now=datetime.now(UTC),
+        )
         url = f"https://{environ['HTTP_HOST']}{environ['PATH_INFO']}"
         request = AWSRequest("POST", url, {"Content-Type": environ.get("CONTENT_TYPE", "")}, body)
         SigV4Auth(self._administrator, "sts", "us-east-1").add_auth(request)
@@ -199,4 +206,6 @@ def create_app() -> AwsApi:
         access_key=read("aws-admin/access-key-id"),
         secret_key=read("aws-admin/secret-access-key"),
         token=read("aws-control/token"),
+        # Made when a cluster comes up beside the sandbox, anew each time.
+        cluster_key=folder.parent / "cluster" / "pki" / "service-accounts.pub",
     )

@@ -14,6 +14,10 @@ from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import Any, cast
 
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+
 AUDIENCE = "sts.amazonaws.com"
 _ACTION = "sts:AssumeRoleWithWebIdentity"
 _HEADER = {"alg": "HS256", "typ": "JWT"}
@@ -45,25 +49,30 @@ def make_token(
     return f"{signed}.{_signature(signed, secret)}"
 
 
-def check(token: str, trust: Mapping[str, Any], *, secret: str, now: datetime) -> None:
+def check(token: str, trust: Mapping[str, Any], *, secret: str, now: datetime, public_key: bytes | None = None) -> None:
     """Judges whether the bearer of a token may assume a role with this trust policy.
+
+    Args:
+        secret: signs the sandbox's own tokens.
+        public_key: signs those of the cluster beside it, as PEM; None while there is none.
 
     Raises:
         UntrustedError: says why not.
     """
-    claims = _claims(token, secret, now)
+    claims = _claims(token, secret, public_key, now)
     issuer = str(claims["iss"]).removeprefix("https://")
     values = {f"{issuer}:sub": [str(claims["sub"])], f"{issuer}:aud": [str(name) for name in claims["aud"]]}
     if not any(_trusts(statement, issuer, values) for statement in _listed(trust.get("Statement"))):
         raise UntrustedError(f"the role's trust policy does not name {claims['sub']} of {issuer}")
 
 
-def _claims(token: str, secret: str, now: datetime) -> dict[str, Any]:
+def _claims(token: str, secret: str, public_key: bytes | None, now: datetime) -> dict[str, Any]:
     signed, _, signature = token.strip().rpartition(".")
-    if not hmac.compare_digest(signature.encode(), _signature(signed, secret).encode()):
+    genuine = hmac.compare_digest(signature.encode(), _signature(signed, secret).encode())
+    if not genuine and not (public_key and _signed_by(public_key, signed, signature)):
         raise UntrustedError("the web identity token is not this sandbox's (Sandbox.web_identity_token makes them)")
     payload = signed.partition(".")[2]
-    claims: dict[str, Any] = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    claims: dict[str, Any] = json.loads(_decoded(payload))
     if now.timestamp() >= claims["exp"]:
         raise UntrustedError("the web identity token has expired")
     return claims
@@ -100,6 +109,22 @@ def _listed(value: object) -> list[Any]:
 
 def _signature(signed: str, secret: str) -> str:
     return _encoded(hmac.digest(secret.encode(), signed.encode(), hashlib.sha256))
+
+
+def _signed_by(public_key: bytes, signed: str, signature: str) -> bool:
+    """Whether a cluster's key signed it (RS256, as kube-apiserver does)."""
+    key = serialization.load_pem_public_key(public_key)
+    if not isinstance(key, rsa.RSAPublicKey):
+        return False
+    try:
+        key.verify(_decoded(signature), signed.encode(), padding.PKCS1v15(), hashes.SHA256())
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+def _decoded(text: str) -> bytes:
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
 
 
 def _encoded(content: bytes) -> str:

@@ -2,19 +2,13 @@
 
 import json
 
+from aivo_backup.policy import database_pod
 from aivo_backup.policy.environment import Environment, PostgresSettings
 from aivo_backup.policy.names import (
-    SCRATCH_MOUNT,
     SECRET_PGBACKREST_SERVER,
-    SECRETS_MOUNT,
-    SECRETS_VARIABLE,
     SETTINGS_CONFIG_MAP,
     SETTINGS_KEY,
-    SETTINGS_MOUNT,
-    SETTINGS_VARIABLE,
     SIDECAR,
-    STATE_MOUNT,
-    STATE_VARIABLE,
     Role,
     role_arn,
 )
@@ -26,43 +20,25 @@ from sandbox.provision.provisioner import STACK
 from sandbox.state import ACCOUNT, Sandbox
 from sandbox.state import SIDECAR as SIDECAR_PROCESS
 
-# The database's StatefulSet is not ours; these are its namespace and service account in the stack `local`.
-_STORE_NAMESPACE = "aivo"
-_STORE_SERVICE_ACCOUNT = "postgresql"
-
 
 def sidecar_pod(settings: PostgresSettings) -> Pod:
-    """The sidecar's container with the volumes that it shares with the database's: ``data`` and ``sockets``."""
-    certificates = f"secret-{SECRET_PGBACKREST_SERVER}"
-    mounts = {
-        "settings": (SETTINGS_MOUNT, True),
-        certificates: (f"{SECRETS_MOUNT}/{SECRET_PGBACKREST_SERVER}", True),
-        "state": (STATE_MOUNT, False),
-        "scratch": (SCRATCH_MOUNT, False),
-        # pgBackRest's configuration is written at start, and read by the processes that the server starts.
-        "configuration": (_folder(settings.sidecar_config), False),
-        "data": (_folder(settings.data_path), False),
-        "sockets": (settings.socket_path, False),
-    }
-    empty: dict[str, Document] = {name: {"emptyDir": {}} for name in mounts if name not in ("settings", certificates)}
+    """The sidecar's container, as the patch of the database's StatefulSet has it."""
+    mounts = database_pod.sidecar_mounts(settings)
+    volumes: dict[str, Document] = {mount.volume: {"emptyDir": {}} for mount in mounts}
     return Pod(
         name=SIDECAR,
-        namespace=_STORE_NAMESPACE,
-        service_account=_STORE_SERVICE_ACCOUNT,
-        argv=("aivo-backup", "sidecar"),
-        environment={
-            SETTINGS_VARIABLE: f"{SETTINGS_MOUNT}/{SETTINGS_KEY}",
-            SECRETS_VARIABLE: SECRETS_MOUNT,
-            STATE_VARIABLE: STATE_MOUNT,
-        },
+        namespace=settings.pod.namespace,
+        service_account=settings.pod.service_account,
+        argv=database_pod.SIDECAR_COMMAND,
+        environment=database_pod.sidecar_variables(),
         mounts=tuple(
-            VolumeMount(volume=name, path=path, sub_path="", read_only=read_only)
-            for name, (path, read_only) in mounts.items()
+            VolumeMount(volume=mount.volume, path=mount.path, sub_path="", read_only=mount.read_only)
+            for mount in mounts
         ),
         volumes={
-            **empty,
-            "settings": {"configMap": {"name": SETTINGS_CONFIG_MAP}},
-            certificates: {"secret": {"secretName": SECRET_PGBACKREST_SERVER}},
+            **volumes,
+            database_pod.SETTINGS_VOLUME: {"configMap": {"name": SETTINGS_CONFIG_MAP}},
+            database_pod.CERTIFICATES_VOLUME: {"secret": {"secretName": SECRET_PGBACKREST_SERVER}},
         },
         user_id=USER_ID,
         group_id=USER_ID,
@@ -87,9 +63,8 @@ def start_sidecar(sandbox: Sandbox) -> Process:
         sidecar_pod(settings),
         role=role_arn(ACCOUNT, STACK, Role.POSTGRES_ARCHIVER),
         process_name=SIDECAR_PROCESS,
-        volumes={"data": sandbox.postgres_home / "volume", "sockets": sandbox.postgres_home / "run"},
+        volumes={
+            settings.pod.data_volume: sandbox.postgres_home / "volume",
+            database_pod.SOCKETS_VOLUME: sandbox.postgres_home / "run",
+        },
     )
-
-
-def _folder(path: str) -> str:
-    return path.rpartition("/")[0]

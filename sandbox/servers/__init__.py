@@ -19,6 +19,7 @@ from sandbox.servers.opensearch import OpenSearch, OpenSearchProxy
 from sandbox.servers.postgres import Postgres
 from sandbox.state import SIDECAR, Sandbox
 
+POSTGRES = Postgres.name
 # Ended after everything else that is registered, in this order: jobs still write to the servers, and PostgreSQL's last
 # segment still goes through the sidecar.
 _ENDED_LAST = (("postgres",), (SIDECAR,), ("opensearch", "minio", "opensearch-proxy", "aws"))
@@ -59,13 +60,21 @@ def servers(sandbox: Sandbox) -> list[Server]:
     return [kind(sandbox) for kind in (AwsApi, Postgres, Minio, OpenSearch, OpenSearchProxy)]
 
 
-def up(sandbox: Sandbox, *, report: Callable[[ServerState], None] = lambda _: None) -> Risen:
+def up(
+    sandbox: Sandbox,
+    *,
+    report: Callable[[ServerState], None] = lambda _: None,
+    without: Sequence[str] = (),
+    database_at: str = "",
+) -> Risen:
     """Starts what does not run, all at once, and waits until everything works.
 
     Safe to repeat: after a crash it removes stale files, ends half-dead servers and starts them anew.
 
     Args:
         report: called for each server when it works, from several threads.
+        without: servers by name that run elsewhere; their ports stay theirs.
+        database_at: ``host:port`` of the database where it is elsewhere.
 
     Raises:
         ConfigurationError: the set-up is missing or incomplete.
@@ -74,12 +83,14 @@ def up(sandbox: Sandbox, *, report: Callable[[ServerState], None] = lambda _: No
     _ = sandbox.tools  # first: without it nothing is begun
     with _lock(sandbox):
         generate(sandbox, now=datetime.now(UTC))
-        everything = servers(sandbox)
+        everything = [server for server in servers(sandbox) if server.name not in without]
         running = frozenset(port for server in everything if server.running() for port in server.ports)
+        if POSTGRES in without:
+            running |= {"postgres", "pgbackrest"} & sandbox.remembered().get("ports", {}).keys()
         if sandbox.processes.find(SIDECAR) is not None:
             running |= {"pgbackrest"}
         sandbox.choose_ports(keep=running)
-        _write_endpoints(sandbox)
+        write_endpoints(sandbox, postgres=database_at)
         with ThreadPoolExecutor(len(everything)) as pool:
             started = [pool.submit(_bring_up, server, report) for server in everything]
         failures = [str(task.exception()) for task in started if task.exception() is not None]
@@ -143,10 +154,11 @@ def _bring_up(server: Server, report: Callable[[ServerState], None]) -> ServerSt
     return row
 
 
-def _write_endpoints(sandbox: Sandbox) -> None:
+def write_endpoints(sandbox: Sandbox, *, postgres: str = "") -> None:
+    """Writes ``endpoints.json``; ``postgres`` is ``host:port`` where it does not run on this machine itself."""
     content = {
         "aws": sandbox.aws_url,
-        "postgres": f"localhost:{sandbox.ports.postgres}",
+        "postgres": postgres or f"localhost:{sandbox.ports.postgres}",
         "pgbackrest": f"localhost:{sandbox.ports.pgbackrest}",
         "minio": sandbox.minio_url,
         "opensearch": sandbox.opensearch_url,

@@ -47,6 +47,8 @@ class AwsApi(Server):
         # fewer arenas, the less of what threads have freed stays with the process.
         environment |= {"MOTO_S3_DEFAULT_KEY_BUFFER_SIZE": str(_IN_MEMORY_BYTES), "MALLOC_ARENA_MAX": "2"}
         environment |= {"TMPDIR": str(self.sandbox.home / "aws" / "objects")}
+        # A cluster beside the sandbox reaches it as aws.<namespace>.svc.…, whose first label is no bucket.
+        environment |= {"MOTO_S3_IGNORE_SUBDOMAIN_BUCKETNAME": "true"}
         # An access key of the caller's own must not sign what moto calls within itself.
         environment |= {"AWS_ACCESS_KEY_ID": "unused", "AWS_SECRET_ACCESS_KEY": "unused"}
         self.sandbox.processes.start(self.name, argv, log=self.log, environment=environment, cwd=self.sandbox.checkout)

@@ -14,7 +14,7 @@ SERVER_HOSTS = (
     "127.0.0.1",
     "minio.aivo.svc.cluster.local",
     "opensearch.aivo.svc.cluster.local",
-    "postgres.aivo.svc.cluster.local",
+    "postgresql.aivo.svc.cluster.local",
     "aws.aivo.svc.cluster.local",
 )
 # Who speaks pgBackRest's protocol: the sidecar as server, the jobs and the database's own container as its clients.
@@ -40,9 +40,8 @@ def generate(sandbox: Sandbox, *, now: datetime) -> None:
         _keep_or_write(sandbox.secrets / secret / key, value)
     authority = Authority(sandbox.certificates, now=now)
     folder = sandbox.certificates
-    authority.issue(
-        Identity(certificate=folder / "server.crt", key=folder / "server.key"), name="localhost", hosts=SERVER_HOSTS
-    )
+    server = Identity(certificate=folder / "server.crt", key=folder / "server.key")
+    authority.issue(server, name="localhost", hosts=(*SERVER_HOSTS, sandbox.cluster_address))
     for secret, name in _PGBACKREST.items():
         folder = sandbox.secrets / secret
         hosts = SERVER_HOSTS if secret == "pgbackrest-server" else ()  # noqa: S105 - a name

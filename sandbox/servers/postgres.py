@@ -21,8 +21,9 @@ from signal import SIGINT
 import psycopg
 
 from aivo_backup.errors import BackupError
+from aivo_backup.policy import database_pod
 from aivo_backup.policy.environment import PostgresSettings
-from aivo_backup.policy.pgbackrest import Certificates, archive_command, host_configuration
+from aivo_backup.policy.pgbackrest import Certificates, host_configuration
 from aivo_backup.stores.process import run
 from sandbox.servers.base import Server
 
@@ -156,24 +157,13 @@ class Postgres(Server):
     def _write_configuration(self) -> None:
         etc = self.home / "etc"
         settings = {
+            **parameters(self.settings),
             "listen_addresses": "127.0.0.1",
             "port": str(self.sandbox.ports.postgres),
-            "unix_socket_directories": self.settings.socket_path,
-            "unix_socket_permissions": "0700",
             "hba_file": f"{_CONFIG}/pg_hba.conf",
-            "ssl": "on",
             "ssl_cert_file": "/etc/aivo-certificates/server.crt",
             "ssl_key_file": "/etc/aivo-certificates/server.key",
-            "wal_level": "replica",
-            "archive_mode": "on",
-            "archive_timeout": "60s",
-            "archive_command": archive_command(self.settings),
-            "shared_buffers": "128MB",
-            "max_wal_size": "512MB",
-            "log_line_prefix": "%m [%p] ",
-            "cluster_name": "aivo-sandbox",
-            "timezone": "UTC",
-            "log_timezone": "UTC",
+            **database_pod.parameters(self.settings),
         }
         lines = "".join(f"{key} = '{value}'\n" for key, value in settings.items())
         (etc / "postgresql.conf").write_text(lines, encoding="utf-8")
@@ -190,6 +180,22 @@ class Postgres(Server):
         )
         configuration = host_configuration(self.settings, certificates)
         (self.home / "pgbackrest-host.conf").write_text(configuration.text(), encoding="utf-8")
+
+
+def parameters(settings: PostgresSettings) -> dict[str, str]:
+    """What the sandbox's database is told wherever it runs; where it listens and how it archives is added there."""
+    return {
+        "unix_socket_directories": settings.socket_path,
+        "unix_socket_permissions": "0700",
+        "ssl": "on",
+        "wal_level": "replica",
+        "shared_buffers": "128MB",
+        "max_wal_size": "512MB",
+        "log_line_prefix": "%m [%p] ",
+        "cluster_name": "aivo-sandbox",
+        "timezone": "UTC",
+        "log_timezone": "UTC",
+    }
 
 
 def _drop_stale_pid_file(file: Path) -> None:

@@ -17,13 +17,22 @@ PROGRAM = "pgbackrest"
 _STATES = range(4)
 
 
-def installed_version() -> Version:
+def installed_version(expected: str = "") -> Version:
     """The version of the pgBackRest on this machine.
 
+    Args:
+        expected: the one that the environment was reviewed with; any when empty.
+
     Raises:
-        ConfigurationError: it is not installed.
+        ConfigurationError: it is not installed, or is another one.
     """
-    return Version.parse(run([PROGRAM, "version"]).stdout)
+    found = Version.parse(run([PROGRAM, "version"]).stdout)
+    if expected and found != Version.parse(expected):
+        raise ConfigurationError(
+            f"this is pgBackRest {found}, and the settings say {expected}",
+            mend="set cluster.pgbackrest_version to what the image's label says, or pin the image that it is of",
+        )
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -42,7 +42,8 @@ class Runners:
             self.access.repository(),
             certificates_in(self.certificates),
             workspace,
-            version=self.version,
+            # Writing is for the reviewed version alone; a restore at night takes what is at hand.
+            version=installed_version(self.settings.pgbackrest_version),
         )
         return self._runner(place(configuration, folder / "pgbackrest.conf", workspace), folder)
 

@@ -1,6 +1,7 @@
 """The sidecar: pgBackRest's TLS server beside the database, holding the secrets that PostgreSQL must not have."""
 
 import os
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,11 +53,20 @@ def prepare(
         access.repository(),
         certificates_in(certificates),
         workspace,
-        version=installed_version(),
-        **({} if address is None else {"address": address}),
+        version=installed_version(settings.pgbackrest_version),
+        address=address or _every_interface(),
     )
     config = place(configuration, Path(settings.sidecar_config), workspace)
     return Launch(argv=(*as_owner(config.parent), PROGRAM, f"--config={config}", "server"), secrets=secrets)
+
+
+def _every_interface() -> str:
+    """The address that takes IPv4 and IPv6 alike: where there is IPv6, a pod's ``localhost`` is ::1 to pgBackRest."""
+    try:
+        with socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True):
+            return "::"
+    except (OSError, ValueError):
+        return "0.0.0.0"  # noqa: S104 - the jobs come from other pods; mutual certificates decide who may
 
 
 def become(launch: Launch) -> NoReturn:
