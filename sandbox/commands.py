@@ -6,7 +6,9 @@ from threading import Lock
 
 import click
 
+from aivo_backup.errors import RefusedError
 from sandbox import servers
+from sandbox.cluster.commands import cluster
 from sandbox.servers import ServerState
 from sandbox.state import Sandbox
 
@@ -33,6 +35,14 @@ def up(servers_only: bool) -> None:
         with lock:
             click.echo(line)
 
+    if (Sandbox().home / "cluster").is_dir():
+        from sandbox.cluster import handover, lifecycle
+
+        if lifecycle.is_up(Sandbox()):
+            raise RefusedError(
+                "the sandbox's database is in its cluster", mend="first `aivo-backup sandbox cluster down`"
+            )
+        handover.take_back(Sandbox())  # a cluster that was killed could not
     if servers_only:
         servers.up(Sandbox(), report=lambda row: show(_line(row)))
         return
@@ -40,6 +50,9 @@ def up(servers_only: bool) -> None:
     from sandbox import lifecycle
 
     lifecycle.bring_up(Sandbox(), progress=show)
+
+
+sandbox.add_command(cluster)
 
 
 @sandbox.command()
@@ -56,8 +69,8 @@ def status(as_json: bool) -> None:
 
 @sandbox.command()
 def down() -> None:
-    """Stop everything that the sandbox runs; data and credentials stay."""
-    ended = servers.down(Sandbox())
+    """Stop everything that the sandbox runs, its cluster too; data and credentials stay."""
+    ended = _cluster_down() + servers.down(Sandbox())
     click.echo(f"stopped {', '.join(ended)}" if ended else "nothing was running")
 
 
@@ -65,8 +78,17 @@ def down() -> None:
 def reset() -> None:
     """Stop everything and remove .sandbox/ with all its data."""
     home = Sandbox().home
+    _cluster_down()
     servers.reset(Sandbox())
     click.echo(f"removed {home}")
+
+
+def _cluster_down() -> list[str]:
+    if not (Sandbox().home / "cluster").is_dir():
+        return []
+    from sandbox.cluster import lifecycle
+
+    return lifecycle.down(Sandbox())
 
 
 def _line(row: ServerState) -> str:

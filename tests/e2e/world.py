@@ -1,0 +1,82 @@
+"""What tests do in the cluster: start jobs as a person would, wait for them, and read what they left on record."""
+
+import secrets
+from collections.abc import Callable
+from typing import Any
+
+from aivo_backup.catalog.records import BackupRun, RecoveryPoint
+from aivo_backup.composition import App
+from sandbox import lifecycle
+from sandbox.cluster.kubectl import Kubectl
+
+NAMESPACE = "aivo-system"
+STORES = "aivo"
+JOB_SECONDS = 240.0
+
+
+class World:
+    """One running cluster."""
+
+    def __init__(self, kubectl: Kubectl) -> None:
+        self.kubectl = kubectl
+
+    @property
+    def app(self) -> App:
+        """The environment as this machine's administrator."""
+        return lifecycle.open_app()
+
+    def cronjobs(self) -> list[str]:
+        """The CronJobs that the program registered with a schedule; a suspended one is a template for a function."""
+        found = self.kubectl.get("cronjobs", namespace=NAMESPACE)
+        return sorted(it["metadata"]["name"] for it in found if not it["spec"].get("suspend"))
+
+    def component(self, cronjob: str) -> str:
+        """The component that a CronJob is labelled with."""
+        labels = self.kubectl.get("cronjob", cronjob, namespace=NAMESPACE)["metadata"]["labels"]
+        return str(labels["app.kubernetes.io/component"])
+
+    def start(self, cronjob: str) -> str:
+        """`kubectl create job --from`, and the job's name."""
+        job = f"e2e-{cronjob}-{secrets.token_hex(3)}"
+        self.kubectl("create", "job", f"--namespace={NAMESPACE}", f"--from=cronjob/{cronjob}", job)
+        return job
+
+    def outcome(self, job: str) -> str:
+        """``Complete``, ``Failed``, or empty while it runs."""
+        conditions: list[dict[str, str]] = self.kubectl.get("job", job, namespace=NAMESPACE)["status"].get(
+            "conditions", []
+        )
+        return next(
+            (one["type"] for one in conditions if one["type"] in ("Complete", "Failed") and one["status"] == "True"), ""
+        )
+
+    def ended(self, job: str, *, seconds: float = JOB_SECONDS) -> str:
+        """How a job ended, once it has."""
+        self.kubectl.wait(job, lambda: bool(self.outcome(job)), seconds=seconds)
+        return self.outcome(job)
+
+    def pods(self, job: str) -> list[dict[str, Any]]:
+        """The job's pods."""
+        return self.kubectl.get("pods", namespace=NAMESPACE, selector=f"job-name={job}")
+
+    def logs(self, job: str) -> str:
+        """What its pods said."""
+        return self.kubectl("logs", f"--namespace={NAMESPACE}", f"--selector=job-name={job}", "--tail=50")
+
+    def runs(self, cronjob: str) -> list[BackupRun]:
+        """What the catalog has of a CronJob's runs, oldest first."""
+        found = self.app.catalog.runs(since=self.app.clock().replace(hour=0, minute=0))
+        return sorted((run for run in found if run.job == cronjob), key=lambda run: run.started)
+
+    def points(self) -> list[RecoveryPoint]:
+        """The recovery points on record."""
+        return list(self.app.catalog.points(since=self.app.clock().replace(hour=0, minute=0)))
+
+    def wait(self, what: str, condition: Callable[[], bool], *, seconds: float = JOB_SECONDS) -> None:
+        """Waits until something is so, or fails with its name."""
+        self.kubectl.wait(what, condition, seconds=seconds)
+
+    def psql(self, sql: str) -> str:
+        """What the cluster's database answers, over its socket."""
+        where = [f"--namespace={STORES}", "--container=postgresql", "postgresql-0"]
+        return self.kubectl("exec", *where, "--", "psql", "-h", "/var/run/postgresql", "-U", "postgres", "-Atc", sql)
