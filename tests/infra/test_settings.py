@@ -47,6 +47,18 @@ REFUSED: list[tuple[str, str, dict[str, Any], tuple[str, ...]]] = [
     ("short lock", "prod", {"aivo-backup:evidence": {"days": 2556}}, ("evidence.days", "2556", "2557")),
     ("weak lock", "prod", {"aivo-backup:evidence": {"mode": "GOVERNANCE"}}, ("evidence.mode", "GOVERNANCE")),
     ("no lock", "prod", {"aivo-backup:evidence": {"mode": "NONE"}}, ("evidence.mode", "NONE", "COMPLIANCE")),
+    (
+        "old pgBackRest",
+        "staging",
+        {"aivo-backup:cluster": {"pgbackrest_version": "2.59"}},
+        ("2.59.1 or newer", "expire"),
+    ),
+    (
+        "untold pgBackRest",
+        "prod",
+        {"aivo-backup:cluster": {"pgbackrest_version": ""}},
+        ("pgbackrest_version", "2.59.1"),
+    ),
     ("moving image", "prod", {"aivo-backup:cluster": {"image": "repo:latest"}}, ("cluster.image", "sha256")),
     ("pull policy", "dev", {"aivo-backup:cluster": {"image_pull_policy": "Often"}}, ("image_pull_policy", "'Often'")),
     ("namespace", "dev", {"aivo-backup:cluster": {"namespace": "Aivo"}}, ("cluster.namespace", "'Aivo'")),
