@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV := .venv/bin
 
-.PHONY: help setup setup-cluster image e2e demo test test-all lint format lock plan plan-diff lambdas bench clean
+.PHONY: help setup setup-cluster image e2e demo test test-all lint format lock plan plan-diff lambdas bench runbook clean
 
 help:
 	@echo "make demo      set up, then back up, destroy, restore and prove, on this machine"
@@ -16,6 +16,7 @@ help:
 	@echo "make plan-diff STACK=prod BASE=main: what a change does to that, against a git ref"
 	@echo "make lambdas   the functions' zip packages, in build/lambdas/"
 	@echo "make bench     every benchmark beside its peer (BENCH=program: one), in build/bench/"
+	@echo "make runbook   docs/runbook from the recovery plans"
 	@echo "make lock      requirements.txt from pyproject.toml"
 	@echo "make clean     stop the sandbox and remove what was built (the shared tool cache stays)"
 
@@ -67,6 +68,9 @@ lambdas: setup
 
 bench: setup
 	@$(VENV)/python -m bench $(BENCH)
+
+runbook: setup
+	@$(VENV)/python -m sandbox.runbook
 
 clean:
 	@if [ -x $(VENV)/python ]; then $(VENV)/python -m sandbox.commands reset; fi

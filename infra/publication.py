@@ -17,6 +17,7 @@ from aivo_backup.policy.environment import (
 )
 from aivo_backup.policy.names import (
     COMPLIANCE,
+    DOCUMENTS,
     OPERATIONS,
     SECRET_MINIO_SOURCE,
     SECRET_OPENSEARCH,
@@ -124,7 +125,7 @@ def environment(
         namespace=settings.cluster.namespace,
         production=settings.production,
         objectives=settings.objectives,
-        buckets={use: bucket_names[use] for use in components},
+        buckets={use: bucket_names[use] for use in (*components, DOCUMENTS)},
         keys={use: key_arns[use] for use in (*components, COMPLIANCE)},
         evidence=EvidenceSettings(
             bucket=bucket_names[COMPLIANCE], lock_mode=settings.evidence.mode, lock_days=settings.evidence.days

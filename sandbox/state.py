@@ -234,8 +234,9 @@ class Sandbox:
         unfinished.write_text(json.dumps({**self.remembered(), **notes}, indent=2), encoding="utf-8")
         unfinished.replace(self._state_file)
 
-    def choose_ports(self, *, keep: frozenset[str]) -> Ports:
-        """Settles the ports: known ones stay if they are free or in ``keep`` (their server runs), others are new."""
+    def choose_ports(self, *, keep: frozenset[str], renew: frozenset[str] = frozenset()) -> Ports:
+        """Settles the ports: known ones stay if they are free or in ``keep`` (their server runs), others are new, and
+        so are those in ``renew``."""
         before: dict[str, int] = self.remembered().get("ports", {})
         chosen: dict[str, int] = {}
         taken: list[socket.socket] = []  # held until all are chosen, so that none is given out twice
@@ -244,7 +245,7 @@ class Sandbox:
             if port and field.name in keep:
                 chosen[field.name] = port
                 continue
-            holder = _bind(port) or _bind(0)
+            holder = (None if field.name in renew else _bind(port)) or _bind(0)
             if holder is None:
                 raise ConfigurationError("no TCP port on 127.0.0.1 is free", mend="end programs that hold them")
             taken.append(holder)

@@ -222,6 +222,7 @@ class Recovery:
         predicted_seconds: what the plan expected.
         loss_seconds: the largest loss that a restore of it measured; None when none was measured.
         from_replica: it read the second region alone.
+        resumed: it was killed or failed on the way and went on later; its times tell less than it took.
         error: the one line of what stopped it; empty when it ran to its end.
     """
 
@@ -238,6 +239,7 @@ class Recovery:
     predicted_seconds: float
     loss_seconds: float | None = None
     from_replica: bool = False
+    resumed: bool = False
     error: str = ""
     late: bool = False
 

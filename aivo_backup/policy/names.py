@@ -47,6 +47,8 @@ RECORDS_PREFIX = "records/"
 REPORTS_PREFIX = "reports/"
 LEASES_PREFIX = "leases/"
 ACCESS_LOGS_PREFIX = "access-logs/"
+DRILL_BUCKETS = "aivo-drill-"
+"""What the name of every bucket begins with that a drill restores into; no backup takes them."""
 
 COMPLIANCE = "compliance"
 AUDIT = "audit"

@@ -100,3 +100,51 @@ def restore_indices(settings: OpenSearchSettings) -> tuple[str, ...]:
         '-d \'{"indices": "*,-.*", "include_global_state": false, "ignore_unavailable": false}\'',
         f'curl -u admin:PASSWORD "{url}/_cluster/health?wait_for_status=yellow&timeout=600s"',
     )
+
+
+def restore_staging(settings: PostgresSettings, target: Target) -> tuple[str, ...]:
+    """A second server beside production that archives nothing."""
+    data = f"{settings.data_path}-staging"
+    options = " ".join(_target_options(target))
+    return (
+        f"pgbackrest restore --stanza={settings.stanza} --pg1-path={data} --archive-mode=off {options}",
+        f"pg_ctl -D {data} -o '-p 5433 -c listen_addresses=localhost -c archive_mode=off' -w start",
+        "# indices: restore them under other names, with rename_pattern (.+) and rename_replacement restored-$1",
+    )
+
+
+def compare(settings: PostgresSettings) -> tuple[str, ...]:
+    """Keys of both sides, side by side."""
+    query = "'SELECT id FROM SCHEMA.TABLE ORDER BY id'"
+    keys = f"-d {settings.database} -Atc {query}"
+    return (
+        f"psql -h localhost -p 5433 -U postgres {keys} > then.txt",
+        f"psql -h {settings.host} -p {settings.port} -U postgres {keys} > now.txt",
+        "comm -23 then.txt now.txt   # lost; sort both with LC_ALL=C first",
+    )
+
+
+def extract(settings: PostgresSettings) -> tuple[str, ...]:
+    """Lost rows into a file."""
+    query = "SELECT * FROM SCHEMA.TABLE WHERE id IN (SELECT id FROM lost)"
+    return (
+        f"psql -h localhost -p 5433 -U postgres -d {settings.database} "
+        f"-c '\\copy ({query}) TO lost-rows.csv (FORMAT csv, HEADER)'   # lost: a table loaded from the step before",
+    )
+
+
+def bring_back(postgres: PostgresSettings, minio: MinioSettings, opensearch: OpenSearchSettings) -> tuple[str, ...]:
+    """Adding what is lost to each store."""
+    return (
+        f"psql -h {postgres.host} -p {postgres.port} -U postgres -d {postgres.database} "
+        "-c '\\copy SCHEMA.TABLE FROM lost-rows.csv (FORMAT csv, HEADER)'",
+        f"aws s3 cp s3://BACKUP_BUCKET/minio-data/BUCKET/KEY . && mc cp KEY target/BUCKET/KEY   # {minio.endpoint}",
+        f'curl -u admin:PASSWORD -X POST "{opensearch.endpoint}/_reindex" -H "Content-Type: application/json" '
+        '-d \'{"conflicts": "proceed", "source": {"index": "restored-INDEX"}, '
+        '"dest": {"index": "INDEX", "op_type": "create"}}\'',
+    )
+
+
+def remove_staging() -> tuple[str, ...]:
+    """Stopping the second server."""
+    return ("pg_ctl -D DATA-staging -m fast stop", "rm -r DATA-staging   # the copy, not the data directory")

@@ -6,13 +6,12 @@ from datetime import datetime
 from aivo_backup.policy.codec import format_time
 from aivo_backup.policy.environment import Component
 from aivo_backup.recovery import commands
-from aivo_backup.recovery.consistency import reconcile
 from aivo_backup.recovery.estimates import assumed, size_of
 from aivo_backup.recovery.executor import START_APPLICATIONS, STOP_APPLICATIONS, Procedure, Work
-from aivo_backup.recovery.parts import Parts
+from aivo_backup.recovery.parts import Parts, Surveyed
 from aivo_backup.recovery.plan import Estimate, Plan, PlannedStep, Scenario
-from aivo_backup.recovery.restores import check_postgres, restore_postgres
-from aivo_backup.stores.postgres.archive import connect
+from aivo_backup.recovery.restores import check_postgres, remove_drilled, restore_postgres
+from aivo_backup.recovery.verifying import tell_references
 from aivo_backup.stores.postgres.integrity import integrity
 from aivo_backup.stores.postgres.targets import Target, TargetKind
 
@@ -47,19 +46,9 @@ def database_corruption(parts: Parts, request: CorruptionRequest) -> Procedure:
     """The recovery, not begun."""
 
     def verify(work: Work) -> None:
-        login = parts.database()
-        work.check(tuple(integrity(login, parts.environment.postgres)))
-        with connect(login) as connection:
-            followed = reconcile(
-                parts.environment.recovery.references,
-                connection=connection,
-                objects=parts.objects,
-                cluster=parts.cluster,
-            )
+        work.check(tuple(integrity(parts.database(), parts.environment.postgres, archives=parts.isolation is None)))
         # The other stores were not touched: what they lack is told, and is no failure of this recovery.
-        for each in followed:
-            work.progress(f"{'ok  ' if each.check.passed else 'MISS'} {each.check.name}: {each.check.detail}")
-            work.note(**{each.check.name: each.check.detail})
+        tell_references(work, parts)
 
     return Procedure(
         plan=Plan(
@@ -78,10 +67,11 @@ def database_corruption(parts: Parts, request: CorruptionRequest) -> Procedure:
         },
         applications=parts.applications,
         leases=parts.held(Component.POSTGRES),
+        tidy=(lambda: remove_drilled(parts, None, None)) if parts.isolation else (lambda: None),
     )
 
 
-def steps(parts: Parts, request: CorruptionRequest) -> tuple[PlannedStep, ...]:
+def steps(parts: Surveyed, request: CorruptionRequest) -> tuple[PlannedStep, ...]:
     """The plan's steps."""
     point = parts.newest_or_none(Component.POSTGRES)
 

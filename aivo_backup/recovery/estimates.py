@@ -17,7 +17,7 @@ class Estimator:
     """Estimates the steps of one scenario.
 
     Attributes:
-        history: recoveries on record, oldest first; those of other scenarios and failed ones do not count.
+        history: recoveries on record, oldest first; those of other scenarios, failed and resumed ones do not count.
     """
 
     environment: Environment
@@ -28,7 +28,7 @@ class Estimator:
         times = [
             step.seconds
             for record in self.history
-            if record.scenario == scenario.value and not record.error
+            if record.scenario == scenario.value and not record.error and not record.resumed
             for step in record.steps
             if step.name == name
         ][-_COUNTED:]

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from aivo_backup.catalog.lease import Lease
 from aivo_backup.catalog.records import Check, Fact, Phase
-from aivo_backup.errors import BackupError, RefusedError, VerificationError
+from aivo_backup.errors import BackupError, RefusedError, UsageError, VerificationError
 from aivo_backup.policy.codec import from_json
 from aivo_backup.recovery.applications import Applications, former, start_again, stop_all
 from aivo_backup.recovery.journal import Ending, Journal, Journals, StepState, new_entries
@@ -205,6 +205,11 @@ class Executor:
                 asked = asked or step.destructive
             journal.close(Ending.DONE)
         except BaseException as error:
+            if isinstance(error, RefusedError | UsageError) and not _changed(recovery, journal):
+                # Nothing was begun that would have to be gone on with.
+                journal.close(Ending.ABANDONED)
+                error.add_note("nothing was changed")
+                raise
             self._explain(recovery, journal, error)
             self._settle(recovery, journal, None, error)
             raise
@@ -275,6 +280,12 @@ class Executor:
             error.add_note("the applications run again at their former scale")
         except BackupError as second:
             error.add_note(f"the applications could not be started again: {second}")
+
+
+def _changed(recovery: Procedure, journal: Journal) -> bool:
+    """Whether a step was begun that changes something."""
+    changing = {step.name for step in recovery.plan.steps if step.changes}
+    return any(entry.attempts > 0 and entry.name in changing for entry in journal.entries.steps)
 
 
 def _line(error: BaseException) -> str:

@@ -1,5 +1,7 @@
 """What the scenarios work with: the stores, the surroundings they live in, and where restored data goes."""
 
+import secrets
+import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,11 +14,13 @@ from aivo_backup.catalog.records import Purpose, RecoveryPoint
 from aivo_backup.errors import UsageError
 from aivo_backup.policy.endpoints import Endpoints
 from aivo_backup.policy.environment import Component, Environment
+from aivo_backup.policy.names import DRILL_BUCKETS
 from aivo_backup.recovery.applications import Applications
 from aivo_backup.recovery.estimates import Estimator
 from aivo_backup.stores.minio.objects import ObjectStore
 from aivo_backup.stores.minio.store import MinioStore
 from aivo_backup.stores.opensearch.cluster import Cluster
+from aivo_backup.stores.opensearch.names import verification_prefix
 from aivo_backup.stores.opensearch.store import OpenSearchStore
 from aivo_backup.stores.port import Clock, Progress
 from aivo_backup.stores.postgres.archive import Login
@@ -60,17 +64,59 @@ class Provisioner(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Isolation:
-    """Where a drill restores to: own folder, own port, own names.
+    """Where copies beside production are restored to: own folder, own port, own names.
 
     Attributes:
-        folder: made for the drill, removed with it.
+        folder: made for them, removed with them.
         port: of the staging database, on the loopback.
-        prefix: of restored buckets and indices.
+        prefix: of restored indices; the form that backups leave out.
+        bucket_prefix: of restored buckets, likewise.
+        drill: they are a drill's; otherwise a recovery's, which takes from them what production lost.
     """
 
     folder: Path
     port: int
     prefix: str
+    bucket_prefix: str
+    drill: bool
+
+
+def isolation(folder: Path, *, now: datetime, drill: bool) -> Isolation:
+    """A place with a free port and names of this moment."""
+    token = secrets.token_hex(3)
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        port = int(holder.getsockname()[1])
+    return Isolation(
+        folder=folder,
+        port=port,
+        prefix=verification_prefix(now, token),
+        bucket_prefix=f"{DRILL_BUCKETS}{token}-",
+        drill=drill,
+    )
+
+
+class Surveyed(Protocol):
+    """What a plan's steps are made from."""
+
+    @property
+    def environment(self) -> Environment:
+        """Its settings."""
+        ...
+
+    @property
+    def isolation(self) -> Isolation | None:
+        """Set in a drill."""
+        ...
+
+    @property
+    def estimator(self) -> Estimator:
+        """What was measured before."""
+        ...
+
+    def newest_or_none(self, component: Component) -> RecoveryPoint | None:
+        """The newest recovery point on record."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +153,7 @@ class Parts:
     @property
     def purpose(self) -> Purpose:
         """What its restores are filed as."""
-        return Purpose.DRILL if self.isolation else Purpose.RECOVERY
+        return Purpose.DRILL if self.isolation and self.isolation.drill else Purpose.RECOVERY
 
     def destination(self) -> InPlace | Staging:
         """Where the database is restored to."""
@@ -127,6 +173,14 @@ class Parts:
             user=login.user,
             password=login.password,
         )
+
+    def bucket(self, name: str) -> str:
+        """The bucket that a source bucket is restored into."""
+        return f"{self.isolation.bucket_prefix}{name}" if self.isolation else name
+
+    def index(self, name: str) -> str:
+        """The index that an index is restored as."""
+        return f"{self.isolation.prefix}{name}" if self.isolation else name
 
     def newest_or_none(self, component: Component) -> RecoveryPoint | None:
         """The newest recovery point on record."""

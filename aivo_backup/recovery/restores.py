@@ -160,7 +160,7 @@ def restore_minio(work: Work, parts: Parts, point: RecoveryPoint, *, lost_at: da
             request = ObjectsRequest(
                 point=point.id,
                 selection=Selection(bucket=bucket),
-                target_bucket=f"{_prefix(parts)}{bucket}" if parts.isolation else "",
+                target_bucket=parts.bucket(bucket),
             )
             with stopwatch.phase(f"bucket {bucket}"):
                 done = parts.minio.restore(request, progress=work.progress)
@@ -194,14 +194,17 @@ def restore_opensearch(work: Work, parts: Parts, point: RecoveryPoint, *, lost_a
     """
     parts.opensearch.register()
     recorded = expected_counts(point.facts)
-    if not parts.isolation:
-        if _ABSENT in work.notes:
-            for index in json.loads(str(work.notes[_ABSENT])):
-                if parts.cluster.exists(index):  # an earlier attempt's: it was not there before
-                    parts.cluster.delete(index, what=f"removing the half restored index {index}")
-        else:
-            absent = [index for index in recorded if not parts.cluster.exists(index)]
-            work.note(**{_ABSENT: json.dumps(absent)})
+    if parts.isolation:
+        for index in recorded:  # an earlier attempt's: the names are this recovery's own
+            if parts.cluster.exists(parts.index(index)):
+                parts.cluster.delete(parts.index(index), what=f"removing the half restored {parts.index(index)}")
+    elif _ABSENT in work.notes:
+        for index in json.loads(str(work.notes[_ABSENT])):
+            if parts.cluster.exists(index):  # likewise: it was not there before
+                parts.cluster.delete(index, what=f"removing the half restored index {index}")
+    else:
+        absent = [index for index in recorded if not parts.cluster.exists(index)]
+        work.note(**{_ABSENT: json.dumps(absent)})
 
     def restore(stopwatch: Stopwatch) -> Restored:
         request = IndicesRequest(snapshot=point.id)
@@ -210,7 +213,7 @@ def restore_opensearch(work: Work, parts: Parts, point: RecoveryPoint, *, lost_a
                 snapshot=point.id,
                 mode=RestoreMode.RENAMED,
                 rename_pattern="(.+)",
-                rename_replacement=f"{_prefix(parts)}$1",
+                rename_replacement=parts.index("$1"),
             )
         result = parts.opensearch.restore(request, now=parts.clock(), stopwatch=stopwatch, progress=work.progress)
         checks: list[Check] = []
@@ -251,17 +254,13 @@ def remove_drilled(parts: Parts, point: RecoveryPoint | None, indices: RecoveryP
     if point is not None:
         present = set(parts.objects.buckets())
         for bucket in parts.minio.points.load(point.id).summary.buckets:
-            name = f"{_prefix(parts)}{bucket}"
+            name = parts.bucket(bucket)
             if name in present:
                 parts.remove_bucket(name)
     for index in expected_counts(indices.facts) if indices else ():
-        name = f"{_prefix(parts)}{index}"
+        name = parts.index(index)
         if parts.cluster.exists(name):
             parts.cluster.delete(name, what=f"removing {name} of a drill")
-
-
-def _prefix(parts: Parts) -> str:
-    return parts.isolation.prefix if parts.isolation else ""
 
 
 def _told(work: Work, record: Restore) -> None:

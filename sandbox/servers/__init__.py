@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from aivo_backup.errors import BackupError
+from aivo_backup.policy.codec import to_json
+from aivo_backup.policy.endpoints import Endpoints
 from sandbox.servers.aws_api import AwsApi
 from sandbox.servers.base import Server
 from sandbox.servers.credentials import generate
@@ -90,7 +92,7 @@ def up(
         if sandbox.processes.find(SIDECAR) is not None:
             running |= {"pgbackrest"}
         sandbox.choose_ports(keep=running)
-        write_endpoints(sandbox, postgres=database_at)
+        write_endpoints(sandbox, endpoints(sandbox, postgres=database_at))
         with ThreadPoolExecutor(len(everything)) as pool:
             started = [pool.submit(_bring_up, server, report) for server in everything]
         failures = [str(task.exception()) for task in started if task.exception() is not None]
@@ -154,18 +156,22 @@ def _bring_up(server: Server, report: Callable[[ServerState], None]) -> ServerSt
     return row
 
 
-def write_endpoints(sandbox: Sandbox, *, postgres: str = "") -> None:
-    """Writes ``endpoints.json``; ``postgres`` is ``host:port`` where it does not run on this machine itself."""
-    content = {
-        "aws": sandbox.aws_url,
-        "postgres": postgres or f"localhost:{sandbox.ports.postgres}",
-        "pgbackrest": f"localhost:{sandbox.ports.pgbackrest}",
-        "minio": sandbox.minio_url,
-        "opensearch": sandbox.opensearch_url,
-        "ca_file": str(sandbox.ca_file),
-    }
+def endpoints(sandbox: Sandbox, *, postgres: str = "") -> Endpoints:
+    """Where the servers answer by their present ports; ``postgres`` is ``host:port`` where it does not run here."""
+    return Endpoints(
+        aws=sandbox.aws_url,
+        postgres=postgres or f"localhost:{sandbox.ports.postgres}",
+        pgbackrest=f"localhost:{sandbox.ports.pgbackrest}",
+        minio=sandbox.minio_url,
+        opensearch=sandbox.opensearch_url,
+        ca_file=str(sandbox.ca_file),
+    )
+
+
+def write_endpoints(sandbox: Sandbox, where: Endpoints) -> None:
+    """Publishes where the stores answer: every program that works on the sandbox reads this file when it starts."""
     unfinished = sandbox.endpoints_file.with_suffix(".tmp")
-    unfinished.write_text(json.dumps(content, indent=2), encoding="utf-8")
+    unfinished.write_text(json.dumps(to_json(where), indent=2), encoding="utf-8")
     unfinished.replace(sandbox.endpoints_file)
 
 
@@ -178,4 +184,14 @@ def _lock(sandbox: Sandbox) -> Generator[None]:
         yield
 
 
-__all__: Sequence[str] = ("Risen", "ServerState", "down", "reset", "servers", "status", "up")
+__all__: Sequence[str] = (
+    "Risen",
+    "ServerState",
+    "down",
+    "endpoints",
+    "reset",
+    "servers",
+    "status",
+    "up",
+    "write_endpoints",
+)

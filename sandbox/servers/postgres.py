@@ -57,10 +57,14 @@ class Postgres(Server):
         """``.sandbox/postgres``."""
         return self.sandbox.postgres_home
 
-    def prepare(self) -> None:
+    def configure(self) -> None:
+        """Makes its folders and writes its configuration; makes no data."""
         for folder in ("volume", "run", "etc", "log"):
             (self.home / folder).mkdir(mode=0o700, parents=True, exist_ok=True)
         self._write_configuration()
+
+    def prepare(self) -> None:
+        self.configure()
         data = self.home / "volume" / "pgdata"
         if (data / "PG_VERSION").is_file():
             _drop_stale_pid_file(data / "postmaster.pid")

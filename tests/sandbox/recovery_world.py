@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import pytest
 from aivo_backup import composition
 from aivo_backup.composition import App
 from aivo_backup.policy.codec import format_time
+from aivo_backup.policy.environment import Component
 from aivo_backup.recovery.journal import Journal, Journals, StepState
 from aivo_backup.stores.minio.s3 import S3ObjectStore
 from aivo_backup.stores.postgres.archive import connect
@@ -110,6 +112,10 @@ class World:
         hits = cluster.post(index, "_search", what="test", body={"size": 10_000})["hits"]["hits"]
         return {hit["_id"]: hit["_source"]["total"] for hit in hits}
 
+    def indices(self) -> list[str]:
+        rows = self.app.opensearch_cluster.get("_cat", "indices", what="test", params={"format": "json"})
+        return [str(row["index"]) for row in rows]
+
     def back_up(self, *names: str) -> None:
         for name in names or CRONJOBS:
             done = pods.run_cronjob(self.sandbox, name)
@@ -117,6 +123,36 @@ class World:
 
     def place(self, number: int) -> None:
         application.place_orders(self.app, number, now=composition.utc_now())
+
+    def lose_storage(self) -> None:
+        """All three servers die at once, and their data are gone."""
+        for name in ("postgres", "minio", "opensearch"):
+            process = self.sandbox.processes.find(name)
+            assert process is not None
+            os.kill(process.pid, signal.SIGKILL)
+            while process.alive():
+                time.sleep(0.05)
+        for folder in ("postgres/volume/pgdata", "minio/data", "opensearch/data"):
+            shutil.rmtree(self.sandbox.home / folder)
+
+    def lose_backups(self) -> None:
+        """The primary backup buckets are gone, every version of them."""
+        s3 = self.sandbox.aws().client("s3")
+        for component in Component:
+            bucket = self.app.environment.bucket(component)
+            while True:
+                page = s3.list_object_versions(Bucket=bucket)
+                found = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
+                if not found:
+                    break
+                for item in found:
+                    s3.delete_object(
+                        Bucket=bucket,
+                        Key=item.get("Key", ""),
+                        VersionId=item.get("VersionId", ""),
+                        BypassGovernanceRetention=True,
+                    )
+            s3.delete_bucket(Bucket=bucket)
 
     def scale_shop(self, replicas: int) -> None:
         self.applications.scale(SHOP, replicas)

@@ -3,6 +3,8 @@
 import click
 
 from aivo_backup.cli.recover.database import database
+from aivo_backup.cli.recover.partial import partial
+from aivo_backup.cli.recover.storage import storage
 
 
 @click.group()
@@ -15,3 +17,5 @@ def recover() -> None:
 
 
 recover.add_command(database)
+recover.add_command(storage)
+recover.add_command(partial)

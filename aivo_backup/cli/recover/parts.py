@@ -12,6 +12,7 @@ from aivo_backup.composition import App
 from aivo_backup.errors import RefusedError, UnreachableError
 from aivo_backup.policy.endpoints import Endpoints
 from aivo_backup.policy.environment import Component
+from aivo_backup.policy.names import DRILL_BUCKETS
 from aivo_backup.recovery.applications import Applications, NoApplications
 from aivo_backup.recovery.estimates import Estimator
 from aivo_backup.recovery.journal import Journals
@@ -67,7 +68,8 @@ def parts(
         ConfigurationError: the second region is asked for and there is none; a login is missing.
     """
     source = app.from_replica if from_replica else app
-    engines = source.for_restores
+    # A drill's pod reads the backups under a role of its own, and cannot take on that of a person.
+    engines = source if isolation is not None and isolation.drill and app.web_identity else source.for_restores
     return Parts(
         environment=app.environment,
         catalog=source.catalog,
@@ -113,7 +115,7 @@ def _adapter(group: str, app: App) -> Any:
 
 
 def _remove_bucket(app: App, bucket: str) -> None:
-    if not bucket.startswith("aivo-drill-"):
+    if not bucket.startswith(DRILL_BUCKETS):
         raise RefusedError(f"{bucket} was not made by a drill", mend="nothing was removed")
     store = S3ObjectStore(app.minio_source)
     batch: list[str] = []

@@ -125,6 +125,7 @@ def filed(app: App, *, from_replica: bool, exercise: str = "") -> Callable[[Jour
                 predicted_seconds=entries.predicted_seconds,
                 loss_seconds=max(losses, default=None),
                 from_replica=from_replica,
+                resumed=any(step.attempts > 1 for step in entries.steps),
                 error=error,
             )
         )

@@ -10,7 +10,7 @@ from aivo_backup import __version__
 from aivo_backup.errors import AccessDeniedError, BackupError, RefusedError, UnreachableError
 from aivo_backup.policy.codec import parse_time
 from aivo_backup.policy.environment import BackupKind, MinioSettings
-from aivo_backup.policy.names import MINIO_DATA_PREFIX, MINIO_LONG_PREFIX
+from aivo_backup.policy.names import DRILL_BUCKETS, MINIO_DATA_PREFIX, MINIO_LONG_PREFIX
 from aivo_backup.stores.minio.decisions import (
     Action,
     Decision,
@@ -139,7 +139,9 @@ class BackupRun:
             share=self.settings.deletion_guard_share,
             by_name=last is newest,
         )
-        buckets = sorted(self.settings.buckets or self.source.buckets())
+        # What a drill restored beside the originals is a copy of what is in the backup already.
+        present = (bucket for bucket in self.source.buckets() if not bucket.startswith(DRILL_BUCKETS))
+        buckets = sorted(self.settings.buckets or present)
         # An empty bucket is part of the point too.
         tally = _Tally(buckets={bucket: BucketCount(objects=0, size_bytes=0) for bucket in buckets})
         writer = ManifestWriter(

@@ -275,6 +275,9 @@ class RestoreInPlace:
 
         self.progress("waiting for the first WAL of the new timeline to be archived")
         with self.place.connect() as connection:
+            # The checkpointer went to sleep while recovery was still going on, for checkpoint_timeout: until it wakes,
+            # archive_timeout does not count, and minutes of writes could be lost instead of seconds.
+            connection.execute("CHECKPOINT")
             connection.execute("SELECT pg_switch_wal()")
         last = _poll(archived, lambda name: name.startswith(wanted) and len(name) == len(wanted) * 3)
         passed = last.startswith(wanted)

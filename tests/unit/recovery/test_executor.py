@@ -77,7 +77,7 @@ class World:
                 name=name,
                 title=f"does {name}",
                 precondition="none",
-                changes=f"changed by {name}",
+                changes="" if name == "look" else f"changed by {name}",
                 destructive=name in (STOP_APPLICATIONS, "replace"),
                 expected=Estimate(seconds=2, basis=Basis.ASSUMED),
                 undo=f"undo {name}",
@@ -197,7 +197,7 @@ def test_a_failed_step_tells_what_was_changed_and_the_applications_run_again(wor
         world.executor().execute(world.procedure())
     notes = " | ".join(caught.value.__notes__)
     assert "failed step: replace; done before it: look, stop-applications" in notes
-    assert "changed so far: changed by look" in notes
+    assert "changed so far" not in notes
     assert "run again at their former scale" in notes
     assert "to undo: undo replace" in notes
     assert "recover database-corruption --resume" in notes
@@ -282,3 +282,19 @@ def test_a_journal_that_cannot_be_written_stops_before_the_step(world: World, mo
     with pytest.raises(BackupError, match="No space left on device"):
         world.executor().execute(world.procedure())
     assert world.acts() == []
+
+
+def test_what_a_first_look_refuses_leaves_nothing_open(world: World) -> None:
+    def refuse(_work: Work) -> None:
+        raise RefusedError("outside the recovery window")
+
+    world.actions = {"look": refuse}
+    with pytest.raises(RefusedError) as caught:
+        world.executor().execute(world.procedure())
+    assert caught.value.__notes__ == ["nothing was changed"]
+    assert (world.api, world.journals.open_ones(), world.settled) == (3, [], [])
+    world.actions = {"replace": refuse}
+    world.clock.forward(60)
+    with pytest.raises(RefusedError):
+        world.executor().execute(world.procedure())
+    assert len(world.journals.open_ones()) == 1

@@ -1,0 +1,56 @@
+"""`aivo-backup recover storage-failure`."""
+
+import click
+
+from aivo_backup.cli.context import Context
+from aivo_backup.cli.init import prepare
+from aivo_backup.cli.output import progress
+from aivo_backup.cli.recover.parts import parts, provisioner, with_endpoints
+from aivo_backup.cli.recover.shared import Mode, mode_options, recover
+from aivo_backup.composition import App
+from aivo_backup.policy.endpoints import Endpoints
+from aivo_backup.policy.environment import Component
+from aivo_backup.recovery.executor import Procedure
+from aivo_backup.recovery.plan import Scenario
+from aivo_backup.recovery.storage_failure import StorageRequest, storage_failure
+
+_SIDECAR_SECONDS = 60.0
+
+
+@click.command(Scenario.STORAGE_FAILURE.value)
+@click.option("--minio-point", default="", help="The recovery point of MinIO; the newest one by default.")
+@click.option("--opensearch-point", default="", help="The snapshot of OpenSearch; the newest one by default.")
+@click.option(
+    "--from-replica", is_flag=True, help="The backup buckets are gone too: restore all from the second region."
+)
+@mode_options
+@click.pass_obj
+def storage(context: Context, minio_point: str, opensearch_point: str, from_replica: bool, mode: Mode) -> int:
+    """The stores' storage is lost: provision it again, restore all three stores, and point everything to them.
+
+    Applications are stopped first and started again at the end, also when it fails.
+    """
+    app = context.app
+    return recover(
+        app,
+        Scenario.STORAGE_FAILURE,
+        mode,
+        kind=StorageRequest,
+        request=lambda: StorageRequest(from_replica=from_replica, minio=minio_point, opensearch=opensearch_point),
+        build=lambda request: build(app, request),
+    )
+
+
+def build(app: App, request: StorageRequest) -> Procedure:
+    """The recovery of an environment."""
+
+    def initialise(where: Endpoints) -> None:
+        for component in Component:
+            prepare(with_endpoints(app, where), component, sidecar_timeout=_SIDECAR_SECONDS, progress=progress)
+
+    return storage_failure(
+        lambda where: parts(with_endpoints(app, where), from_replica=request.from_replica),
+        provisioner(app),
+        request,
+        initialise=initialise,
+    )

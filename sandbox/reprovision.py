@@ -1,0 +1,112 @@
+"""Replaces lost storage of the sandbox: what the platform team's manifests and volumes are in a cluster.
+
+The program is realised again with a look at what is really there. A store whose server or data is gone comes up empty
+on another port; what is left of its data is set aside.
+"""
+
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+
+from aivo_backup.cli.init import prepare_envelope
+from aivo_backup.policy.endpoints import Endpoints
+from aivo_backup.stores.port import Progress
+from sandbox import lifecycle, pods, servers
+from sandbox.pods import SIDECAR_PROCESS
+from sandbox.servers.base import Server
+from sandbox.servers.minio import Minio
+from sandbox.servers.opensearch import OpenSearch, OpenSearchProxy
+from sandbox.servers.postgres import Postgres
+from sandbox.state import Sandbox
+
+
+class SandboxProvisioner:
+    """Fulfils :class:`aivo_backup.recovery.parts.Provisioner` on this machine."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self._sandbox = sandbox
+
+    def provision(self, progress: Progress) -> Endpoints:
+        """See the port."""
+        sandbox = self._sandbox
+        progress(f"provisioned: {lifecycle.provision(sandbox)}")
+        if not self._half_done():
+            lost = [server for server in self._stores() if server.ailment() or not self._data(server).is_dir()]
+            sandbox.remember(replaced_storage=[server.name for server in lost])
+            for server in lost:
+                server.stop()
+                self._set_aside(self._data(server), progress)
+            renewed = frozenset(port for server in lost for port in _public_ports(server))
+            kept = frozenset(vars(sandbox.ports)) - renewed
+            sandbox.choose_ports(keep=kept, renew=renewed)
+        replaced = self._half_done()
+        for server in self._stores():
+            if server.name not in replaced:
+                continue
+            progress(f"{server.name}: empty storage at {server.address}")
+            if isinstance(server, Postgres):
+                # No data of its own: the restore brings them, and starts it.
+                server.configure()
+                sandbox.processes.stop(SIDECAR_PROCESS)
+            else:
+                server.up()
+            if isinstance(server, OpenSearch):
+                proxy = OpenSearchProxy(sandbox)
+                proxy.stop()
+                proxy.up()
+        if sandbox.processes.find(SIDECAR_PROCESS) is None:
+            # A repository's bucket that was made anew has no envelope, and without one the sidecar does not start.
+            prepare_envelope(lifecycle.open_app(), progress=progress)
+            pods.start_sidecar(sandbox)
+        return servers.endpoints(sandbox)
+
+    def redirect(self, endpoints: Endpoints, progress: Progress) -> None:
+        """See the port. The agent and the applications are stopped and read the file when they start."""
+        progress(f"{self._sandbox.endpoints_file.name} leads to the new storage")
+        servers.write_endpoints(self._sandbox, endpoints)
+        self._sandbox.processes.stop(SIDECAR_PROCESS)
+        pods.start_sidecar(self._sandbox)
+        self._sandbox.remember(replaced_storage=())
+
+    def provision_commands(self) -> tuple[str, ...]:
+        """See the port."""
+        return ("aivo-backup sandbox up",)
+
+    def redirect_commands(self) -> tuple[str, ...]:
+        """See the port."""
+        return ("aivo-backup sandbox up",)
+
+    def _half_done(self) -> list[str]:
+        """Stores that an earlier attempt replaced, and nobody was pointed to yet."""
+        return list(self._sandbox.remembered().get("replaced_storage", []))
+
+    def _stores(self) -> tuple[Server, ...]:
+        return (Postgres(self._sandbox), Minio(self._sandbox), OpenSearch(self._sandbox))
+
+    def _data(self, server: Server) -> Path:
+        folder = {"postgres": "volume/pgdata", "minio": "data", "opensearch": "data"}[server.name]
+        return self._sandbox.home / server.name / folder
+
+    def _set_aside(self, data: Path, progress: Progress) -> None:
+        if not data.exists():
+            return
+        if not any(data.iterdir()):
+            shutil.rmtree(data)
+            return
+        aside = data.with_name(f"{data.name}.lost-{datetime.now(UTC):%Y%m%dT%H%M%SZ}")
+        data.rename(aside)
+        progress(f"what is left of {data} is now {aside}")
+
+
+def _public_ports(server: Server) -> tuple[str, ...]:
+    # OpenSearch is reached through its proxy.
+    return ("opensearch",) if isinstance(server, OpenSearch) else server.ports
+
+
+def provisioner() -> SandboxProvisioner:
+    """The provisioner of this checkout's sandbox.
+
+    Raises:
+        ConfigurationError: there is no sandbox.
+    """
+    return SandboxProvisioner(Sandbox.load())
