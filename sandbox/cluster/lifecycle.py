@@ -89,7 +89,7 @@ def down(sandbox: Sandbox) -> list[str]:
             _end_database(kubectl)
         ended = _away(place, tools)
         handover.take_back(sandbox)
-        servers.write_endpoints(sandbox)
+        servers.write_endpoints(sandbox, servers.endpoints(sandbox))
     return ended
 
 
