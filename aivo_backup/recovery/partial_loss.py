@@ -25,7 +25,7 @@ from aivo_backup.stores.minio.restore import Change, RestoreRequest, Selection
 from aivo_backup.stores.opensearch import documents
 from aivo_backup.stores.opensearch.facts import expected_counts
 from aivo_backup.stores.port import EXAMPLES_BOUND, Difference
-from aivo_backup.stores.postgres.archive import connect
+from aivo_backup.stores.postgres.archive import connect, hurry
 from aivo_backup.stores.postgres.difference import compare, snapshots
 from aivo_backup.stores.postgres.rescue import export_newer, import_bundle
 from aivo_backup.stores.postgres.targets import Target, TargetKind
@@ -39,6 +39,7 @@ VERIFY = "verify-consistency"
 REMOVE = "remove-staging"
 
 _PLACE = "place"
+_HURRY_SECONDS = 30.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +99,9 @@ class _Loss:
             if self.request.asks(component):
                 work.progress(f"{component} is compared with {self.point(component).id}")
         if self.request.asks(Component.POSTGRES):
+            # A loss is often noticed within the minute: without this, the moment before it is not archived yet.
+            with connect(self.parts.database()) as live:
+                hurry(live, timeout_seconds=_HURRY_SECONDS)
             check_postgres(work, self.beside(work), self.target)
 
     def stage(self, work: Work) -> None:
