@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import click
 
 from aivo_backup import __version__
-from aivo_backup.cli import agent, backup, drill, init, points, recover, report, restore, status, verify
+from aivo_backup.cli import agent, backup, init, points, recover, report, restore, status, verify
 from aivo_backup.cli.context import Context
 from aivo_backup.errors import BackupError, ExitCode
 
@@ -43,8 +43,6 @@ for command in (
     points.points,
     restore.restore,
     recover.recover,
-    drill.drill,
-    drill.runbook,
     verify.verify,
     report.report,
     status.status,

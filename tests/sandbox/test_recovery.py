@@ -128,39 +128,6 @@ def test_all_is_restored_from_the_second_region_when_the_backups_are_gone_too(wo
     world.back_up()
 
 
-PARTIAL = ("restore-staging", "find-scope", "extract-lost", "import-lost", "verify-consistency", "remove-staging")
-
-
-@pytest.mark.parametrize("step", chosen(PARTIAL, seed=9))
-def test_what_is_lost_in_part_comes_back_and_nothing_else_changes(world: World, step: str) -> None:
-    orders, receipts, documents = backed_up(world)
-    moment = world.now()
-    world.scale_shop(0)
-    world.place(4)  # newer than the moment: production goes on
-    gone = sorted(orders)[10:30]
-    first, last = gone[0], gone[-1]
-    keys = [f"{order // 100:05d}/{order:08d}.txt" for order in gone]
-    kept = sorted(orders)[0]
-    world.sql(f"DELETE FROM shop.orders WHERE id BETWEEN {first} AND {last}")  # noqa: S608 - numbers
-    world.sql(f"UPDATE shop.orders SET total = 1000 WHERE id = {kept}")  # noqa: S608
-    for key in keys[:7]:
-        world.app.minio_source.delete_object(Bucket="receipts", Key=key)
-    for order in gone[:5]:
-        world.app.opensearch_cluster.delete("orders", "_doc", str(order), what="test")
-    now_there = world.orders(), world.receipts(), world.documents()
-    arguments = ("recover", "partial-loss")
-    world.killed_at(step, *arguments, "--target-time", world.at(moment), "--execute", "--yes")
-    finished = world.cli(*arguments, "--resume", "--yes")
-    assert world.orders() == now_there[0] | set(gone)
-    assert world.receipts() == {**now_there[1], **{key: receipts[key] for key in keys[:7]}}
-    assert world.documents() == {**now_there[2], **{str(order): documents[str(order)] for order in gone[:5]}}
-    assert world.sql(f"SELECT total FROM shop.orders WHERE id = {kept}") == [(1000,)]  # noqa: S608
-    assert "FAIL" not in finished.err
-    assert "MISS" not in finished.err
-    assert not [name for name in world.indices() if name.startswith("verify-")]
-    assert world.journals().open_ones() == []
-
-
 def test_refusals_change_nothing(world: World) -> None:
     world.scale_shop(0)
     before = world.tree()
