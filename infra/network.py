@@ -35,9 +35,8 @@ POD_REACH: dict[Role, tuple[str, ...]] = {
     Role.MINIO_WRITER: (MINIO, S3, KMS, STS),
     # Files of a snapshot go from OpenSearch's own nodes to S3; the job files its record.
     Role.OPENSEARCH_WRITER: (OPENSEARCH, S3, KMS, STS),
-    # Tests restore PostgreSQL and MinIO from S3 and KMS alone, and OpenSearch onto the cluster of restore tests; the
-    # drill restores into buckets and indices of its own beside the originals.
-    Role.RESTORE_TESTER: (MINIO, OPENSEARCH, OPENSEARCH_RESTORE, S3, KMS, STS),
+    # Restores PostgreSQL and MinIO from S3 and KMS alone, and OpenSearch onto the cluster of restore tests.
+    Role.RESTORE_TESTER: (OPENSEARCH, OPENSEARCH_RESTORE, S3, KMS, STS),
     Role.AGENT: (POSTGRES, MINIO, OPENSEARCH, S3, KMS, STS),
 }
 """Destinations of each pod, by the role it runs under."""

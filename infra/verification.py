@@ -1,5 +1,4 @@
-"""Restore tests that outgrow a function: a suspended CronJob per component, and who may start a Job from it; and the
-monthly drill, which is a Job from the start.
+"""Restore tests that outgrow a function: a suspended CronJob per component, and who may start a Job from it.
 
 The schedule stays EventBridge's and the function stays its target, so that a missing call is noticed in one place. The
 function reads the template through the EKS API and makes a Job of it: the same command, as a pod with a volume.
@@ -13,16 +12,7 @@ import pulumi_aws as aws
 import pulumi_kubernetes as k8s
 
 from aivo_backup.policy.environment import Component
-from aivo_backup.policy.names import (
-    PROJECT,
-    SECRET_MINIO_SOURCE,
-    SECRET_OPENSEARCH,
-    SECRET_POSTGRES,
-    Role,
-    restore_test_job,
-    service_account,
-)
-from aivo_backup.policy.schedules import MONTHLY_DRILL, MONTHLY_DRILL_CRON
+from aivo_backup.policy.names import PROJECT, SECRET_OPENSEARCH, Role, restore_test_job, service_account
 from infra.pods import PodArgs, pod_template
 from infra.settings import Settings
 from infra.tags import aws_tags, labels
@@ -32,8 +22,6 @@ _RTO_FACTOR = 2
 # A second try would restore everything again; the failed record and its alarm are there after the first.
 _RETRIES = 0
 _FINISHED_JOB_KEPT_SECONDS = 4 * 24 * 3600
-# A drill that starts some hours late proves the same.
-_DRILL_START_DEADLINE_SECONDS = 6 * 3600
 _DISPATCH = f"{PROJECT}-restore-test-dispatch"
 _GROUP = f"{PROJECT}:restore-test-dispatch"
 """The Kubernetes group that the function's role is taken into by its access entry."""
@@ -62,7 +50,6 @@ class Verification(pulumi.ComponentResource):
         self._options = pulumi.ResourceOptions(parent=self, depends_on=[args.namespace] if args.namespace else None)
         for component in Component:
             self._build_template(component)
-        self._build_drill()
         if args.settings.cluster.name:
             self._build_access(args.role_arns[Role.VERIFIER])
         self.register_outputs({})
@@ -103,47 +90,6 @@ class Verification(pulumi.ComponentResource):
                 # A template: what starts it is the function, at the time that EventBridge calls it.
                 suspend=True,
                 concurrency_policy="Forbid",
-                job_template=k8s.batch.v1.JobTemplateSpecArgs(
-                    metadata=k8s.meta.v1.ObjectMetaArgs(labels=self._labels(name)),
-                    spec=k8s.batch.v1.JobSpecArgs(
-                        active_deadline_seconds=_RTO_FACTOR * settings.objectives.rto_seconds,
-                        backoff_limit=_RETRIES,
-                        ttl_seconds_after_finished=_FINISHED_JOB_KEPT_SECONDS,
-                        template=template,
-                    ),
-                ),
-            ),
-            opts=self._options,
-        )
-
-    def _build_drill(self) -> None:
-        """The monthly full restore, as the pods of restore tests: it reads the backups and changes no store's data
-        but what it made itself. The quarterly exercise is people's: they take on the restorer, who reads the replica.
-        """
-        settings, name = self._settings, MONTHLY_DRILL
-        template = pod_template(
-            PodArgs(
-                name=name,
-                labels=self._labels(name),
-                service_account=service_account(Role.RESTORE_TESTER),
-                arguments=("drill", "monthly"),
-                secrets=(SECRET_POSTGRES, SECRET_MINIO_SOURCE, SECRET_OPENSEARCH),
-                cpu="500m",
-                memory="2Gi",
-                scratch=settings.cluster.restore_test_scratch,
-                scratch_volume=True,
-                restart_policy="Never",
-            ),
-            settings.cluster,
-        )
-        k8s.batch.v1.CronJob(
-            name,
-            metadata=self._metadata(name),
-            spec=k8s.batch.v1.CronJobSpecArgs(
-                schedule=MONTHLY_DRILL_CRON,
-                time_zone="Etc/UTC",
-                concurrency_policy="Forbid",
-                starting_deadline_seconds=_DRILL_START_DEADLINE_SECONDS,
                 job_template=k8s.batch.v1.JobTemplateSpecArgs(
                     metadata=k8s.meta.v1.ObjectMetaArgs(labels=self._labels(name)),
                     spec=k8s.batch.v1.JobSpecArgs(

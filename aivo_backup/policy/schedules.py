@@ -95,10 +95,6 @@ REGISTRATION_CRON = "0 5 * * *"
 DAILY_REPORT_CRON = "0 7 * * *"
 MONTHLY_REPORT_CRON = "30 7 1 * *"
 
-MONTHLY_DRILL = "recovery-drill-monthly"
-# A working day's morning in every zone where somebody would look at a failure; never beside the fulls of a Sunday.
-MONTHLY_DRILL_CRON = "0 9 2 * *"
-
 
 @dataclass(frozen=True, kw_only=True)
 class FunctionRun:

@@ -22,7 +22,7 @@ EXPECTED = {
     Role.POSTGRES_WRITER: {"postgres-sidecar", "aws"},
     Role.MINIO_WRITER: {"minio", "aws"},
     Role.OPENSEARCH_WRITER: {"opensearch", "aws"},
-    Role.RESTORE_TESTER: {"minio", "opensearch", "opensearch-restore", "aws"},
+    Role.RESTORE_TESTER: {"opensearch", "opensearch-restore", "aws"},
     Role.AGENT: {"postgres", "minio", "opensearch", "aws"},
 }
 DESTINATIONS = {

@@ -11,7 +11,6 @@ import pytest
 from aivo_backup.policy import names
 from aivo_backup.policy.environment import BackupKind, Component, Environment
 from aivo_backup.policy.names import Function, restore_test_job
-from aivo_backup.policy.schedules import MONTHLY_DRILL
 from aivo_backup.stores.postgres.envelope import ENVELOPE_KEY
 from infra.functions import NEEDS_IMAGE
 from infra.packages import built, path_of
@@ -30,21 +29,8 @@ CRONJOBS = {
 
 
 def scheduled(plan: Plan) -> list[Resource]:
-    """The CronJobs of the backups; the others are templates, and the drill."""
-    own = (job for job in plan.all(":CronJob") if not job.inputs["spec"].get("suspend"))
-    return [job for job in own if job.name != MONTHLY_DRILL]
-
-
-def test_the_monthly_drill_runs_as_the_restore_tests_do(plan: Plan) -> None:
-    spec = plan.one(":CronJob", MONTHLY_DRILL).inputs["spec"]
-    pod = spec["jobTemplate"]["spec"]["template"]["spec"]
-    (container,) = pod["containers"]
-    assert (spec["schedule"], spec["concurrencyPolicy"]) == ("0 9 2 * *", "Forbid")
-    assert (container["command"], container["args"]) == (["aivo-backup"], ["drill", "monthly"])
-    assert pod["serviceAccountName"] == "aivo-backup-restore-tester"
-    assert spec["jobTemplate"]["spec"]["activeDeadlineSeconds"] >= plan.settings()["objectives"]["rto_seconds"]
-    mounted = {mount["mountPath"] for mount in container["volumeMounts"]}
-    assert {f"/etc/aivo-backup-secrets/{name}" for name in ("postgres", "minio-source", "opensearch")} <= mounted
+    """The CronJobs that run by themselves; the others are templates."""
+    return [job for job in plan.all(":CronJob") if not job.inputs["spec"].get("suspend")]
 
 
 def test_restore_tests_that_outgrow_a_function_have_a_template(plan: Plan) -> None:
