@@ -29,6 +29,9 @@ from aivo_backup.policy.names import (
 POSTGRES, MINIO, OPENSEARCH = (component.value for component in Component)
 
 
+LOOKS_AT_KEY = ("kms:DescribeKey", "kms:ListGrants")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Grant:
     """What a role may do in one bucket, by key prefix; an empty prefix is the whole bucket.
@@ -38,6 +41,7 @@ class Grant:
         removes: prefixes where it may put a delete marker.
         unwraps: it uses the component's key itself, not only through S3, to read the wrapped cipher pass.
         wraps: it makes the wrapped cipher pass.
+        looks_at_key: it asks KMS itself whether the key is enabled, and to whom it is granted.
     """
 
     use: str
@@ -46,7 +50,13 @@ class Grant:
     removes: tuple[str, ...] = ()
     unwraps: bool = False
     wraps: bool = False
+    looks_at_key: bool = False
     why: str
+
+    @property
+    def touches_bucket(self) -> bool:
+        """Whether it is about data, and not about the key alone."""
+        return bool(self.reads or self.writes or self.removes)
 
 
 _FILES_RECORDS = Grant(use=COMPLIANCE, writes=(RECORDS_PREFIX,), why="each run files its record")
@@ -114,8 +124,20 @@ GRANTS: dict[Role, tuple[Grant, ...]] = {
         ),
     ),
     Role.AGENT: (
-        Grant(use=POSTGRES, reads=(ARCHIVE_PREFIX,), why="compares the newest WAL in the repository with the database"),
-        Grant(use=COMPLIANCE, reads=(RECORDS_PREFIX,), why="publishes the age of the newest point and test"),
+        Grant(
+            use=POSTGRES,
+            reads=(ARCHIVE_PREFIX,),
+            looks_at_key=True,
+            why="compares the newest WAL in the repository with the database",
+        ),
+        Grant(use=MINIO, looks_at_key=True, why="publishes whether its key is enabled"),
+        Grant(use=OPENSEARCH, looks_at_key=True, why="publishes whether its key is enabled"),
+        Grant(
+            use=COMPLIANCE,
+            reads=(RECORDS_PREFIX,),
+            looks_at_key=True,
+            why="publishes the age of the newest point and test",
+        ),
     ),
     Role.INITIALISER: (
         Grant(

@@ -1,4 +1,5 @@
-"""The agent: one pod that writes a heartbeat a minute into all three stores, so that a loss can be measured."""
+"""The agent: one pod that writes a heartbeat a minute into all three stores, so that a loss can be measured, and that
+publishes what only the cluster can see."""
 
 from dataclasses import dataclass
 
@@ -7,13 +8,14 @@ import pulumi_kubernetes as k8s
 
 from aivo_backup.policy.names import (
     AGENT,
+    AGENT_PORT,
     SECRET_MINIO_SOURCE,
     SECRET_OPENSEARCH,
     SECRET_POSTGRES,
     Role,
     service_account,
 )
-from infra.pods import PodArgs, pod_template
+from infra.pods import METRICS_PORT_NAME, PodArgs, pod_template
 from infra.settings import Settings
 from infra.tags import labels
 
@@ -40,6 +42,7 @@ class Agent(pulumi.ComponentResource):
         self._settings = args.settings
         self._options = pulumi.ResourceOptions(parent=self, depends_on=[args.namespace] if args.namespace else None)
         self._build_deployment()
+        self._build_service()
         self.register_outputs({})
 
     def _metadata(self) -> k8s.meta.v1.ObjectMetaArgs:
@@ -55,12 +58,13 @@ class Agent(pulumi.ComponentResource):
                 name=AGENT,
                 labels=labels(self._settings, name=AGENT, component=_COMPONENT),
                 service_account=service_account(Role.AGENT),
-                arguments=("agent",),
+                arguments=("agent", "--listen", f"0.0.0.0:{AGENT_PORT}"),
                 secrets=(SECRET_POSTGRES, SECRET_MINIO_SOURCE, SECRET_OPENSEARCH),
                 cpu="50m",
                 memory="256Mi",
                 scratch="64Mi",
                 restart_policy="Always",
+                metrics_port=AGENT_PORT,
             ),
             self._settings.cluster,
         )
@@ -73,6 +77,29 @@ class Agent(pulumi.ComponentResource):
                 # Two at once would write two series of heartbeats and count every fact twice.
                 strategy=k8s.apps.v1.DeploymentStrategyArgs(type="Recreate"),
                 template=template,
+            ),
+            opts=self._options,
+        )
+
+    def _build_service(self) -> None:
+        k8s.core.v1.Service(
+            f"{AGENT}-service",
+            metadata=k8s.meta.v1.ObjectMetaArgs(
+                name=AGENT,
+                namespace=self._settings.cluster.namespace,
+                labels=labels(self._settings, name=AGENT, component=_COMPONENT),
+                # What most Prometheus set-ups look for; whoever uses the operator selects by the labels instead.
+                annotations={
+                    "prometheus.io/scrape": "true",
+                    "prometheus.io/port": str(AGENT_PORT),
+                    "prometheus.io/path": "/metrics",
+                },
+            ),
+            spec=k8s.core.v1.ServiceSpecArgs(
+                selector=_selector(self._settings),
+                ports=[
+                    k8s.core.v1.ServicePortArgs(name=METRICS_PORT_NAME, port=AGENT_PORT, target_port=METRICS_PORT_NAME)
+                ],
             ),
             opts=self._options,
         )

@@ -21,7 +21,7 @@ from aivo_backup.policy.names import (
     key_alias,
     role_arn,
 )
-from infra.access import SECRET_READERS, SETTINGS_READERS, Grant, grants_on
+from infra.access import LOOKS_AT_KEY, SECRET_READERS, SETTINGS_READERS, Grant, grants_on
 from infra.bucket_policies import trail_arn
 from infra.documents import Statement, document
 from infra.settings import Settings
@@ -154,6 +154,8 @@ def data_key_policy(settings: Settings, use: str) -> str:
         _use(settings, "WriteThroughS3", writers, ("kms:GenerateDataKey",), by_s3),
         *_envelope(settings, grants),
     ]
+    if looking := _arns(settings, [role for role, grant in grants.items() if grant.looks_at_key]):
+        statements.append(_use(settings, "LookAtKey", looking, LOOKS_AT_KEY, {}))
     if use == COMPLIANCE and settings.audit_trail:
         statements.append(_trail(settings))
     return document(statements)
@@ -302,10 +304,9 @@ def _use(
     also: Mapping[str, str | tuple[str, ...]],
 ) -> Statement:
     # The account as principal hands the decision on to role policies as well: both must allow.
-    conditions: dict[str, Mapping[str, str | tuple[str, ...]]] = {
-        "ArnEquals": {"aws:PrincipalArn": roles},
-        "StringEquals": also,
-    }
+    conditions: dict[str, Mapping[str, str | tuple[str, ...]]] = {"ArnEquals": {"aws:PrincipalArn": roles}}
+    if also:
+        conditions["StringEquals"] = also
     return Statement(
         sid=sid,
         principals={"AWS": _root(settings.account_id)},

@@ -21,7 +21,7 @@ from aivo_backup.policy.names import (
     service_account,
     settings_parameter,
 )
-from infra.access import GRANTS, SECRET_READERS, SETTINGS_READERS, Grant
+from infra.access import GRANTS, LOOKS_AT_KEY, SECRET_READERS, SETTINGS_READERS, Grant
 from infra.documents import Statement, document
 from infra.settings import Settings
 from infra.tags import aws_tags
@@ -159,7 +159,7 @@ def role_policy(settings: Settings, role: Role, *, key_arns: Mapping[str, str], 
         statement
         for grant in GRANTS[role]
         for statement in [
-            *_bucket_statements(grant, bucket_names[grant.use]),
+            *(_bucket_statements(grant, bucket_names[grant.use]) if grant.touches_bucket else []),
             *_key_statements(settings, grant, key_arns),
         ]
     ]
@@ -171,6 +171,15 @@ def role_policy(settings: Settings, role: Role, *, key_arns: Mapping[str, str], 
         statements.append(_cluster_statement(settings))
     if role is Role.SCHEDULER:
         statements += _scheduler_statements(settings)
+    if role is Role.AGENT:
+        statements.append(
+            Statement(
+                sid="ReadBucketSizes",
+                actions=("cloudwatch:GetMetricStatistics",),
+                resources=("*",),
+                wildcard_reason="CloudWatch's metrics know no resources",
+            )
+        )
     return document(statements)
 
 
@@ -215,14 +224,18 @@ def _key_statements(settings: Settings, grant: Grant, key_arns: Mapping[str, str
     title = grant.use.capitalize()
     key = (key_arns[grant.use],)
     actions = ("kms:Decrypt", "kms:DescribeKey", *(("kms:GenerateDataKey",) if grant.writes else ()))
-    statements = [
-        Statement(
-            sid=f"Key{title}ThroughS3",
-            actions=actions,
-            resources=key,
-            conditions={"StringEquals": {"kms:ViaService": f"s3.{settings.region}.amazonaws.com"}},
+    statements: list[Statement] = []
+    if grant.touches_bucket:
+        statements.append(
+            Statement(
+                sid=f"Key{title}ThroughS3",
+                actions=actions,
+                resources=key,
+                conditions={"StringEquals": {"kms:ViaService": f"s3.{settings.region}.amazonaws.com"}},
+            )
         )
-    ]
+    if grant.looks_at_key:
+        statements.append(Statement(sid=f"LookAtKey{title}", actions=LOOKS_AT_KEY, resources=key))
     context = {"StringEquals": {f"kms:EncryptionContext:{name}": value for name, value in CIPHER_CONTEXT.items()}}
     for wanted, sid, action in (
         (grant.unwraps, "UnwrapCipherPass", "kms:Decrypt"),

@@ -14,7 +14,7 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from aivo_backup.policy.environment import Component
-from aivo_backup.policy.names import PROJECT, Function, Role
+from aivo_backup.policy.names import AGENT_PORT, PROJECT, Function, Role
 from infra.settings import Settings
 from infra.tags import labels
 
@@ -23,6 +23,7 @@ _DNS_PORT = 53
 _HTTPS_PORT = 443
 
 S3, KMS, STS, SSM = "s3", "kms", "sts", "ssm"
+CLOUDWATCH = "monitoring"
 LOGS, SECRETS, SQS, SNS, EKS = "logs", "secretsmanager", "sqs", "sns", "eks"
 POSTGRES, SIDECAR, MINIO, OPENSEARCH = "postgres", "postgres-sidecar", "minio", "opensearch"
 # The production cluster and the one that restores are tested on, by addresses that resolve outside Kubernetes.
@@ -37,7 +38,7 @@ POD_REACH: dict[Role, tuple[str, ...]] = {
     Role.OPENSEARCH_WRITER: (OPENSEARCH, S3, KMS, STS),
     # Restores PostgreSQL and MinIO from S3 and KMS alone, and OpenSearch onto the cluster of restore tests.
     Role.RESTORE_TESTER: (OPENSEARCH, OPENSEARCH_RESTORE, S3, KMS, STS),
-    Role.AGENT: (POSTGRES, MINIO, OPENSEARCH, S3, KMS, STS),
+    Role.AGENT: (POSTGRES, MINIO, OPENSEARCH, S3, KMS, STS, CLOUDWATCH),
 }
 """Destinations of each pod, by the role it runs under."""
 
@@ -60,7 +61,7 @@ FUNCTION_REACH: dict[Function, tuple[str, ...]] = {
 }
 """Destinations of each function; for its security group and the VPC's endpoints."""
 
-AWS_SERVICES = (S3, KMS, STS, SSM, LOGS, SECRETS, SQS, SNS, EKS)
+AWS_SERVICES = (S3, KMS, STS, SSM, LOGS, SECRETS, SQS, SNS, EKS, CLOUDWATCH)
 """AWS's own APIs among the destinations, by the name that endpoints and clients have."""
 
 _STORES = {POSTGRES, SIDECAR, MINIO, OPENSEARCH}
@@ -87,7 +88,8 @@ class NetworkArgs:
 
 
 class Network(pulumi.ComponentResource):
-    """One network policy per kind of pod: nothing comes in, and out goes what the table lists."""
+    """One network policy per kind of pod: Prometheus reaches the agent, nothing else comes in, and out goes what the
+    table lists."""
 
     def __init__(self, name: str, args: NetworkArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("aivo:backup:Network", name, None, opts)
@@ -114,11 +116,21 @@ class Network(pulumi.ComponentResource):
                     }
                 ),
                 policy_types=["Ingress", "Egress"],
-                ingress=[],
+                ingress=self._ingress(role),
                 egress=self._egress(POD_REACH[role]),
             ),
             opts=pulumi.ResourceOptions(parent=self, depends_on=[namespace] if namespace else None),
         )
+
+    def _ingress(self, role: Role) -> list[_POLICY.NetworkPolicyIngressRuleArgs]:
+        if role is not Role.AGENT:
+            return []
+        # Prometheus alone; the kubelet's probes come from the node, which policies do not shut out.
+        return [
+            _POLICY.NetworkPolicyIngressRuleArgs(
+                from_=[_in_namespace(self._settings.network.monitoring_namespace)], ports=[_port(AGENT_PORT)]
+            )
+        ]
 
     def _egress(self, destinations: tuple[str, ...]) -> list[_POLICY.NetworkPolicyEgressRuleArgs]:
         network, cluster = self._settings.network, self._settings.cluster

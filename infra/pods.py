@@ -25,6 +25,7 @@ USER_ID = 1000
 # A node that is drained to save money waits for a job that is under way: the cluster autoscaler and Karpenter ask for
 # these. The agent is not asked for: it loses a minute, and a budget for its one pod would block every drain.
 _UNDISTURBED = {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false", "karpenter.sh/do-not-disrupt": "true"}
+METRICS_PORT_NAME = "metrics"
 
 # Private keys: pgBackRest refuses one that others may read, so the group reads and nobody else.
 _SECRET_MODE = 0o440
@@ -40,6 +41,7 @@ class PodArgs:
         state_claim: the volume claim that keeps the spool; an empty folder of the pod's own when empty.
         scratch: size limit of the scratch volume.
         scratch_volume: scratch is a volume of the pod's own, made and removed with it, instead of the node's disk.
+        metrics_port: where ``/metrics``, ``/healthz`` and ``/readyz`` answer; 0 for a pod that serves nothing.
     """
 
     name: str
@@ -53,6 +55,7 @@ class PodArgs:
     scratch: str
     scratch_volume: bool = False
     restart_policy: str
+    metrics_port: int = 0
 
 
 def pod_template(args: PodArgs, cluster: ClusterSettings) -> k8s.core.v1.PodTemplateSpecArgs:
@@ -100,6 +103,14 @@ def _container(args: PodArgs, cluster: ClusterSettings) -> k8s.core.v1.Container
         resources=k8s.core.v1.ResourceRequirementsArgs(
             requests={"cpu": args.cpu, "memory": args.memory}, limits={"memory": args.memory}
         ),
+        ports=(
+            [k8s.core.v1.ContainerPortArgs(name=METRICS_PORT_NAME, container_port=args.metrics_port)]
+            if args.metrics_port
+            else None
+        ),
+        # A restart ends a heartbeat series for a moment, so only a minute without an answer counts as dead.
+        liveness_probe=_probe("/healthz", failures=6) if args.metrics_port else None,
+        readiness_probe=_probe("/readyz", failures=3) if args.metrics_port else None,
         security_context=k8s.core.v1.SecurityContextArgs(
             allow_privilege_escalation=False,
             read_only_root_filesystem=True,
@@ -116,6 +127,15 @@ def _container(args: PodArgs, cluster: ClusterSettings) -> k8s.core.v1.Container
             k8s.core.v1.VolumeMountArgs(name="state", mount_path=STATE_MOUNT),
             k8s.core.v1.VolumeMountArgs(name="scratch", mount_path=SCRATCH_MOUNT),
         ],
+    )
+
+
+def _probe(path: str, *, failures: int) -> k8s.core.v1.ProbeArgs:
+    return k8s.core.v1.ProbeArgs(
+        http_get=k8s.core.v1.HTTPGetActionArgs(path=path, port=METRICS_PORT_NAME),
+        period_seconds=10,
+        timeout_seconds=5,
+        failure_threshold=failures,
     )
 
 

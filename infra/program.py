@@ -13,6 +13,7 @@ from infra.encryption import Encryption, EncryptionArgs
 from infra.endpoints import Endpoints, EndpointsArgs
 from infra.functions import Functions, FunctionsArgs
 from infra.identity import Identity, IdentityArgs
+from infra.monitoring import Monitoring, MonitoringArgs
 from infra.network import Network, NetworkArgs
 from infra.publication import Publication, PublicationArgs
 from infra.registry import Registry, RegistryArgs
@@ -101,6 +102,11 @@ def run(settings: Settings) -> None:
     Verification(
         "verification",
         VerificationArgs(settings=settings, role_arns=identity.arns, namespace=cluster.namespace),
+        opts,
+    )
+    Monitoring(
+        "monitoring",
+        MonitoringArgs(settings=settings, document=publication.document, namespace=cluster.namespace),
         opts,
     )
     Network("network", NetworkArgs(settings=settings, namespace=cluster.namespace), opts)

@@ -72,6 +72,7 @@ class NetworkSettings:
         endpoints: make VPC endpoints for every AWS service that a function reaches; false where they, or NAT, exist.
         vpc: the VPC of the functions' subnets, for the endpoints.
         route_tables: of those subnets, for the S3 gateway endpoint.
+        monitoring_namespace: where Prometheus runs, which reads the agent's metrics.
     """
 
     restore_cluster_ranges: tuple[str, ...] = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")
@@ -80,6 +81,7 @@ class NetworkSettings:
     route_tables: tuple[str, ...] = ()
     aws_ranges: tuple[str, ...] = ("0.0.0.0/0",)
     dns_namespace: str = "kube-system"
+    monitoring_namespace: str = "monitoring"
 
 
 @dataclass(frozen=True, kw_only=True)

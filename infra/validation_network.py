@@ -30,6 +30,12 @@ def check_network(settings: Settings) -> None:
     _check_ranges("aws_ranges", network.aws_ranges, "no job could reach S3")
     _check_ranges("restore_cluster_ranges", network.restore_cluster_ranges, "no restore test could reach OpenSearch")
     matching(_key("network", "dns_namespace"), network.dns_namespace, pattern=_DNS_LABEL, example="kube-system")
+    matching(
+        _key("network", "monitoring_namespace"),
+        network.monitoring_namespace,
+        pattern=_DNS_LABEL,
+        example="monitoring",
+    )
     if network.endpoints:
         _check_endpoints(settings, network)
     _check_addresses(settings)

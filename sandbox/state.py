@@ -49,6 +49,7 @@ class Ports:
     """TCP ports on loopback.
 
     Attributes:
+        agent: reserved for the agent's metrics.
         pgbackrest: reserved for the pgBackRest sidecar, which other code starts.
         opensearch: TLS and basic authentication; what clients use.
         opensearch_direct: OpenSearch itself, plain HTTP, for the proxy.
@@ -62,6 +63,7 @@ class Ports:
     opensearch: int
     opensearch_direct: int
     opensearch_transport: int
+    agent: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ version of a key when they audit (the bucket policy and the lock keep anyone fro
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -49,6 +49,10 @@ class CatalogCopy:
 
     s3: "S3Client"
     bucket: str
+
+
+def _id_of(key: str) -> str:
+    return key.rpartition("/")[2].removesuffix(".json")
 
 
 class Catalog:
@@ -205,7 +209,13 @@ class Catalog:
         """Reports in ``[since, until)``, oldest first."""
         return list(self._read(Report, since, until))
 
-    def _read(self, kind: type[R], since: datetime | None, until: datetime | None) -> list[R]:
+    def news(self, kind: type[R], *, since: datetime, known: Container[str]) -> list[R]:
+        """Records of one kind from ``since`` on whose ids are not known yet, oldest first: for whoever asks again."""
+        return self._read(kind, since, None, known)
+
+    def _read(
+        self, kind: type[R], since: datetime | None, until: datetime | None, known: Container[str] = ()
+    ) -> list[R]:
         def read(key: str) -> R:
             with translated(f"s3://{self._read_bucket}/{key}"):
                 body = self._read_s3.get_object(Bucket=self._read_bucket, Key=key)["Body"].read()
@@ -213,7 +223,8 @@ class Catalog:
 
         # A year of half-hourly runs is 36,000 objects: one after the other they would outlive a function.
         with ThreadPoolExecutor(_READERS) as pool:
-            everything = pool.map(read, self._keys(kind.record_type, since, until))
+            wanted = (key for key in self._keys(kind.record_type, since, until) if _id_of(key) not in known)
+            everything = pool.map(read, wanted)
             records = [
                 record
                 for record in everything

@@ -47,6 +47,7 @@ for command in (
     report.report,
     status.status,
     agent.agent,
+    agent.metrics,
     agent.sidecar,
 ):
     root.add_command(command)

@@ -87,8 +87,8 @@ def build_report(
     since = _in_service_since(records, year, end)
     counted_from = end if since is None else max(year, since.replace(second=0, microsecond=0))
 
-    expected_backups = _backup_expectations(environment)
-    backups = settle(expected_backups, _runs(records), since=counted_from, until=end, now=now)
+    expected_backups = backup_expectations(environment)
+    backups = settle(expected_backups, backup_attempts(records.runs), since=counted_from, until=end, now=now)
     tests = settle(_test_expectations(environment), _tests(records), since=counted_from, until=end, now=now)
     in_period = PeriodRecords(
         runs=[one for one in records.runs if start <= one.moment < end],
@@ -147,7 +147,8 @@ def _in_service_since(records: Records, year: datetime, end: datetime) -> dateti
     return min((record.moment for record in everything if year <= record.moment < end), default=None)
 
 
-def _backup_expectations(environment: Environment) -> list[Expectation]:
+def backup_expectations(environment: Environment) -> list[Expectation]:
+    """The backup runs that the schedule starts."""
     return [
         Expectation(
             job=run.name,
@@ -173,8 +174,9 @@ def _test_expectations(environment: Environment) -> list[Expectation]:
     ]
 
 
-def _runs(records: Records) -> list[Attempt]:
-    return [Attempt(id=run.id, job=run.job, started=run.started, outcome=_OUTCOMES[run.status]) for run in records.runs]
+def backup_attempts(runs: Sequence[BackupRun]) -> list[Attempt]:
+    """The runs that happened, as the objective counts them."""
+    return [Attempt(id=run.id, job=run.job, started=run.started, outcome=_OUTCOMES[run.status]) for run in runs]
 
 
 def _tests(records: Records) -> list[Attempt]:

@@ -14,6 +14,7 @@ class Endpoints:
         aws: URL of an AWS-compatible API, used for every service.
         postgres: ``host:port``; ``pgbackrest`` likewise, for the sidecar.
         minio: URL; ``opensearch`` likewise.
+        agent: ``host:port`` where the agent serves its metrics, in place of its ``--listen``.
         ca_file: certificate authorities (PEM) to trust for all of them.
     """
 
@@ -22,6 +23,7 @@ class Endpoints:
     pgbackrest: str = ""
     minio: str = ""
     opensearch: str = ""
+    agent: str = ""
     ca_file: str = ""
 
     def apply(self, environment: Environment) -> Environment:

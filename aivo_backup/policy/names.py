@@ -30,6 +30,10 @@ SECRET_PGBACKREST_SERVER = "pgbackrest-server"  # noqa: S105
 SECRET_PGBACKREST_HOST = "pgbackrest-host"  # noqa: S105
 
 AGENT = "aivo-backup-agent"
+AGENT_PORT = 9464
+"""Where the agent serves its metrics; the number that OpenTelemetry's exporters of Prometheus metrics use."""
+ALERT_RULES_CONFIG_MAP = "aivo-backup-prometheus-rules"
+ALERT_RULES_KEY = "aivo-backup.rules.yaml"
 SIDECAR = "aivo-backup-sidecar"
 
 CIPHER_PREFIX = "envelope/"

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from aivo_backup.errors import BackupError
 from aivo_backup.policy.codec import to_json
 from aivo_backup.policy.endpoints import Endpoints
+from aivo_backup.policy.names import AGENT
 from sandbox.servers.aws_api import AwsApi
 from sandbox.servers.base import Server
 from sandbox.servers.credentials import generate
@@ -91,6 +92,8 @@ def up(
             running |= {"postgres", "pgbackrest"} & sandbox.remembered().get("ports", {}).keys()
         if sandbox.processes.find(SIDECAR) is not None:
             running |= {"pgbackrest"}
+        if sandbox.processes.find(AGENT) is not None:
+            running |= {"agent"}
         sandbox.choose_ports(keep=running)
         write_endpoints(sandbox, endpoints(sandbox, postgres=database_at))
         with ThreadPoolExecutor(len(everything)) as pool:
@@ -164,6 +167,7 @@ def endpoints(sandbox: Sandbox, *, postgres: str = "") -> Endpoints:
         pgbackrest=f"localhost:{sandbox.ports.pgbackrest}",
         minio=sandbox.minio_url,
         opensearch=sandbox.opensearch_url,
+        agent=f"localhost:{sandbox.ports.agent}",
         ca_file=str(sandbox.ca_file),
     )
 

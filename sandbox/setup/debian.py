@@ -53,6 +53,7 @@ def missing(context: Context, *, maven: bool) -> list[str]:
         "pgbackrest": _program_meets("pgbackrest", "version", versions["pgbackrest"]["floor"]),
         "bubblewrap": _program_meets("bwrap", "--version", versions["bubblewrap"]["floor"]),
         "nginx": _program_meets("nginx", "-v", versions["nginx"]["floor"]),
+        "prometheus": _program_meets("promtool", "--version", versions["prometheus"]["floor"]),
         "iso-codes": Path("/usr/share/iso-codes/json/iso_3166-1.json").is_file(),
         "python-venv": (context.venv / "bin" / "pip").exists() or importlib.util.find_spec("ensurepip") is not None,
         "certificates": Path("/etc/ssl/certs/ca-certificates.crt").is_file(),

@@ -96,7 +96,15 @@ NEEDS: dict[Role, tuple[Ask, ...]] = {
         Ask(action="s3:DeleteObject", use="opensearch", key="snapshots/indices/x/0/__y"),
         Ask(action="kms:GenerateDataKey", use="opensearch", context=VIA_S3),
     ),
-    Role.AGENT: (Ask(action="s3:ListBucket", use="postgres"), *_READS_CATALOG),
+    Role.AGENT: (
+        Ask(action="s3:ListBucket", use="postgres"),
+        *(
+            Ask(action=action, use=use)
+            for use in ("postgres", "minio", "opensearch", "compliance")
+            for action in ("kms:DescribeKey", "kms:ListGrants")
+        ),
+        *_READS_CATALOG,
+    ),
     Role.INITIALISER: (
         Ask(action="s3:ListBucket", use="postgres"),
         put("postgres", "envelope/cipher-pass.json"),

@@ -124,7 +124,7 @@ def test_pods_run_under_an_account_with_its_role(plan: Plan) -> None:
 
 
 def test_the_settings_are_the_same_everywhere_and_can_be_read_back(plan: Plan) -> None:
-    (config_map,) = plan.all(":ConfigMap")
+    config_map = plan.one(":ConfigMap", "settings")
     exported = plan.outputs["settings"]
     assert config_map.inputs["data"]["settings.json"] == exported
     environment = Environment.from_json(json.loads(exported), where="settings.json")

@@ -2,12 +2,14 @@
 
 import os
 from collections.abc import Generator
+from pathlib import Path
 
 import pytest
 
 from sandbox import servers
 from sandbox.processes import start_ticks
 from sandbox.state import CHECKOUT, HOME_VARIABLE, Sandbox
+from tests.sandbox.cli import Cli, make_cli
 from tests.sandbox.lone import Provisioned, provision_lone
 
 
@@ -42,6 +44,11 @@ def provisioned(tmp_path_factory: pytest.TempPathFactory) -> Generator[Provision
         yield provision_lone(home)
     finally:
         Sandbox(home=home).processes.stop_all()
+
+
+@pytest.fixture
+def cli(sandbox: Sandbox, tmp_path: Path) -> Cli:
+    return make_cli(sandbox, tmp_path)
 
 
 def _another_run_owns(shared: Sandbox) -> bool:

@@ -172,6 +172,8 @@ CALLS: dict[str, Callable[[Session, Ask], object]] = {
         KeyId=_key(ask), Plaintext=b"pass", EncryptionContext=names.CIPHER_CONTEXT
     ),
     "kms:GenerateDataKey": lambda it, ask: it.kms.generate_data_key(KeyId=_key(ask), KeySpec="AES_256"),
+    "kms:DescribeKey": lambda it, ask: it.kms.describe_key(KeyId=_key(ask)),
+    "kms:ListGrants": lambda it, ask: it.kms.list_grants(KeyId=_key(ask)),
     "kms:CreateGrant": lambda it, ask: it.kms.create_grant(
         KeyId=_key(ask), GranteePrincipal=f"arn:aws:iam::{ACCOUNT}:root", Operations=["Decrypt"]
     ),

@@ -326,6 +326,16 @@ MUTANTS: list[tuple[Control, str, Mutation]] = [
         "absence is fine",
         set_input(":MetricAlarm", f"{_REGISTER}-missing", ("treatMissingData",), "notBreaching"),
     ),
+    (
+        workloads.alarms_watch_what_is_published,
+        "a namespace of nobody",
+        set_input(":MetricAlarm", f"{_REGISTER}-missing", ("namespace",), "aivo-backup"),
+    ),
+    (
+        workloads.alarms_watch_what_is_published,
+        "another function",
+        set_input(":MetricAlarm", f"{_REGISTER}-missing", ("dimensions", "FunctionName"), "gone"),
+    ),
     (workloads.absence_alarms, "nobody told", set_input(":MetricAlarm", f"{_REGISTER}-missing", ("alarmActions",), [])),
     (
         workloads.pods_restricted,

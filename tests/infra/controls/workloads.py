@@ -113,6 +113,23 @@ def absence_alarms(plan: Plan) -> list[str]:
     return [function.name for function in plan.all(":Function") if function.inputs["name"] not in watched]
 
 
+def alarms_watch_what_is_published(plan: Plan) -> list[str]:
+    """Each alarm names a metric that AWS publishes of a function, a queue or a bucket of ours.
+
+    A metric that nobody publishes is either always breaching or never, and tells nothing.
+    """
+    published = {
+        "AWS/Lambda": ("FunctionName", {entry.inputs["name"] for entry in plan.all(":Function")}),
+        "AWS/SQS": ("QueueName", {entry.inputs["name"] for entry in plan.all(":Queue")}),
+    }
+    findings: list[str] = []
+    for alarm in plan.all(":MetricAlarm"):
+        dimension, existing = published.get(alarm.inputs["namespace"], ("", set()))
+        if alarm.inputs.get("dimensions", {}).get(dimension) not in existing:
+            findings.append(f"{alarm.name}: nobody publishes {alarm.inputs['namespace']}")
+    return findings
+
+
 def no_secret_values(plan: Plan) -> list[str]:
     """Secrets are named, never held: no value in Pulumi's state, no Kubernetes secret."""
     return [f"{entry.type} {entry.name}" for entry in [*plan.all(":SecretVersion"), *plan.all("core/v1:Secret")]]
