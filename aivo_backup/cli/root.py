@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import click
 
 from aivo_backup import __version__
-from aivo_backup.cli import agent, backup, init, points, recover, report, restore, status, verify
+from aivo_backup.cli import agent, backup, doctor, init, points, recover, report, restore, status, verify
 from aivo_backup.cli.context import Context
 from aivo_backup.errors import BackupError, ExitCode
 
@@ -46,6 +46,7 @@ for command in (
     verify.verify,
     report.report,
     status.status,
+    doctor.doctor,
     agent.agent,
     agent.metrics,
     agent.sidecar,

@@ -33,10 +33,28 @@ def may_connect(policies: Iterable[Mapping[str, Any]], labels: Mapping[str, str]
     return not selecting or any(_allows(rule, wanted) for spec in selecting for rule in spec.get("egress") or ())
 
 
-def may_be_reached(policies: Iterable[Mapping[str, Any]], labels: Mapping[str, str]) -> bool:
-    """Whether anybody may connect to a pod with these labels at all."""
+_ANY: tuple[Mapping[str, Any], ...] = ({},)
+
+
+def ways_in(policies: Iterable[Mapping[str, Any]], labels: Mapping[str, str]) -> set[tuple[str, str]]:
+    """Who may connect to a pod with these labels: namespace and port, `*` for any."""
     selecting = [spec for spec in policies if _selects(spec, labels) and "Ingress" in spec["policyTypes"]]
-    return not selecting or any(spec.get("ingress") for spec in selecting)
+    if not selecting:
+        return {("*", "*")}
+    return {
+        (_namespace(peer), str(port.get("port", "*")))
+        for spec in selecting
+        for rule in spec.get("ingress") or ()
+        for peer in rule.get("from") or _ANY
+        for port in rule.get("ports") or _ANY
+    }
+
+
+def _namespace(peer: Mapping[str, Any]) -> str:
+    """The one namespace that a peer names; `*` for whatever else it may be."""
+    if set(peer) != {"namespaceSelector"}:
+        return "*"
+    return str(peer["namespaceSelector"].get("matchLabels", {}).get("kubernetes.io/metadata.name", "*"))
 
 
 def _selects(spec: Mapping[str, Any], labels: Mapping[str, str]) -> bool:

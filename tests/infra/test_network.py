@@ -13,7 +13,7 @@ from infra.network import FUNCTION_REACH, POD_REACH
 from infra.settings import load
 from sandbox.plan import ROOT
 from sandbox.provision.engine import stack_configuration
-from tests.infra.network_evaluator import Connection, may_be_reached, may_connect
+from tests.infra.network_evaluator import Connection, may_connect, ways_in
 from tests.infra.plans import Plan
 
 # Written by hand, from what each job does: the table in infra/network.py has to agree with it.
@@ -61,6 +61,10 @@ def pods(plan: Plan) -> Iterator[Pod]:
         yield Pod(name=workload.name, labels=template["metadata"]["labels"], role=role)
 
 
+WAYS_IN = {Role.AGENT: {("monitoring", "9464")}}
+"""Namespace and port from and at which a pod is reached: Prometheus reads the agent's metrics."""
+
+
 def findings(plan: Plan) -> list[str]:
     """Every connection that is open and should not be, or closed and should be open."""
     policies = [policy.inputs["spec"] for policy in plan.all(":NetworkPolicy")]
@@ -73,8 +77,9 @@ def findings(plan: Plan) -> list[str]:
         found += [f"{pod.name}: {entry} is open" for entry in NEVER if may_connect(policies, pod.labels, entry)]
         if not may_connect(policies, pod.labels, DNS):
             found.append(f"{pod.name}: no names are resolved")
-        if may_be_reached(policies, pod.labels):
-            found.append(f"{pod.name}: can be reached")
+        found += [
+            f"{pod.name}: {entry} come in" for entry in ways_in(policies, pod.labels) ^ WAYS_IN.get(pod.role, set())
+        ]
     return found
 
 
@@ -121,6 +126,15 @@ MUTANTS: dict[str, Callable[[Plan], None]] = {
     "egress left out": _set(Role.MINIO_WRITER, "policyTypes", ["Ingress"]),
     "ingress left out": _set(Role.AGENT, "policyTypes", ["Egress"]),
     "anybody comes in": _set(Role.AGENT, "ingress", ANYBODY),
+    "any namespace comes in": _set(
+        Role.AGENT, "ingress", [{"from": [{"ipBlock": {"cidr": "10.0.0.0/8"}}], "ports": [{"port": 9464}]}]
+    ),
+    "any port comes in": _set(
+        Role.AGENT,
+        "ingress",
+        [{"from": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]}],
+    ),
+    "no scraping": _set(Role.AGENT, "ingress", []),
     "everything goes out": _egress(Role.POSTGRES_WRITER, lambda rules: rules.append({})),
     "every port goes out": _egress(Role.POSTGRES_WRITER, lambda rules: rules.append(ANYWHERE)),
     "every address at a store's port": _egress(

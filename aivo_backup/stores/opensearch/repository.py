@@ -115,6 +115,24 @@ class Repository:
                 mend="check bucket, key and role of the nodes, or the folder's owner",
             ) from error
 
+    def differences(self) -> list[str]:
+        """Which settings of the registration are not ours, by name; empty when it is as it should be.
+
+        Raises:
+            ConfigurationError: it is not registered.
+        """
+        registered = self._registered()
+        if registered is None:
+            raise ConfigurationError(
+                f"the snapshot repository {self.name} is not registered", mend="run: aivo-backup init opensearch"
+            )
+        held, ours = ({"type": body["type"], **body["settings"]} for body in (registered, self._body))
+        return [
+            f"{name} is {held.get(name)!r} and should be {ours.get(name)!r}"
+            for name in sorted(held.keys() | ours.keys())
+            if held.get(name) != ours.get(name)
+        ]
+
     @contextmanager
     def afresh(self, alias: str) -> Generator["Repository"]:
         """The same repository under another name, read-only, for the length of the block.

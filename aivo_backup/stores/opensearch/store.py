@@ -95,6 +95,11 @@ class OpenSearchStore:
             changed = self._tested_on.register() or changed
         return changed
 
+    @property
+    def repository(self) -> Repository:
+        """The repository as the production cluster sees it."""
+        return self._repository
+
     def backup(self, kind: BackupKind, *, now: datetime, progress: Progress) -> TakenBackup:
         """Takes one snapshot. OpenSearch copies only what the repository lacks, whatever the kind.
 
