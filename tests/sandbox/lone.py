@@ -35,6 +35,11 @@ def start_lone(home: Path) -> Sandbox:
     sandbox.choose_ports(keep=frozenset())
     for server in (AwsApi(sandbox), Minio(sandbox)):
         server.up()
-    endpoints = {"aws": sandbox.aws_url, "minio": sandbox.minio_url, "ca_file": str(sandbox.ca_file)}
+    endpoints = {
+        "aws": sandbox.aws_url,
+        "minio": sandbox.minio_url,
+        "agent": f"localhost:{sandbox.ports.agent}",
+        "ca_file": str(sandbox.ca_file),
+    }
     sandbox.endpoints_file.write_text(json.dumps(endpoints), encoding="utf-8")
     return sandbox

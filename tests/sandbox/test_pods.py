@@ -4,6 +4,7 @@ import json
 import os
 import sys
 import time
+import urllib.request
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,8 +13,10 @@ from typing import Any
 import boto3
 import pytest
 import yaml
+from prometheus_client.parser import text_string_to_metric_families
 
 from aivo_backup.errors import ConfigurationError
+from aivo_backup.policy.names import AGENT
 from sandbox import pods
 from sandbox.pods.container import DeadlineError
 from sandbox.pods.identity import inject
@@ -231,3 +234,42 @@ def test_the_provisioned_backup_of_minio_leaves_a_recovery_point(sandbox: Sandbo
     filed = s3.list_objects_v2(Bucket="aivo-backup-compliance", Prefix="records/").get("Contents", [])
     kinds = {str(entry.get("Key")).split("/")[1] for entry in filed}
     assert {"backup-run", "recovery-point"} <= kinds
+
+
+def test_the_provisioned_agent_is_ready_under_its_own_role_and_its_probes_answer(sandbox: Sandbox) -> None:
+    """PostgreSQL and OpenSearch are not here: what AWS says is published all the same."""
+    port = sandbox.ports.agent
+    agent = pods.start_deployment(sandbox, AGENT)
+    try:
+        deadline = time.monotonic() + 60
+        while not _body(port, "/readyz"):
+            assert agent.alive(), agent.log.read_text()
+            assert time.monotonic() < deadline, agent.log.read_text()
+            time.sleep(0.2)
+        assert _body(port, "/healthz")
+        text = _body(port, "/metrics")
+    finally:
+        sandbox.processes.stop(AGENT)
+    up = {
+        sample.labels["source"]: sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == "backup_source_up"
+    }
+    assert {source for source, value in up.items() if value} >= {"catalog", "keys", "buckets"}, agent.log.read_text()
+    assert up["postgres"] == up["opensearch"] == 0
+    assert text.count("backup_kms_key_usable{") == 4
+    container = yaml.safe_load((sandbox.home / "kubernetes" / f"deployment-{AGENT}.yaml").read_text())["spec"][
+        "template"
+    ]["spec"]["containers"][0]
+    assert container["livenessProbe"]["httpGet"] == {"path": "/healthz", "port": "metrics"}
+    assert container["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "metrics"}
+
+
+def _body(port: int, path: str) -> str:
+    """What the agent answers with 200; empty for anything else."""
+    try:
+        with urllib.request.urlopen(f"http://localhost:{port}{path}", timeout=10) as answer:
+            return answer.read().decode()
+    except OSError:
+        return ""
