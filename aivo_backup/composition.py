@@ -30,7 +30,7 @@ from aivo_backup.stores.minio.store import MinioStore
 from aivo_backup.stores.opensearch.client import connect
 from aivo_backup.stores.opensearch.cluster import Cluster
 from aivo_backup.stores.opensearch.store import BackupPlace, OpenSearchStore
-from aivo_backup.stores.port import Clock, Store
+from aivo_backup.stores.port import Clock, Expirable, Store
 from aivo_backup.stores.postgres.access import Credentials, RepositoryAccess
 from aivo_backup.stores.postgres.archive import Login
 from aivo_backup.stores.postgres.envelope import RegionKey, open_pass
@@ -148,6 +148,20 @@ class App:
             case Component.OPENSEARCH:
                 return self.opensearch
 
+    def expirable(self, component: Component) -> Expirable:
+        """The engine of a component, for whoever expires its points.
+
+        Raises:
+            ConfigurationError: a setting or a login is missing.
+        """
+        match component:
+            case Component.POSTGRES:
+                return self.postgres
+            case Component.MINIO:
+                return self._minio(None)
+            case Component.OPENSEARCH:
+                return self._opensearch_store(names.SECRET_OPENSEARCH_EXPIRER)
+
     @cached_property
     def repository_access(self) -> RepositoryAccess:
         """The way into the pgBackRest repository. Session credentials and cipher pass are fetched for each run."""
@@ -216,10 +230,12 @@ class App:
     @cached_property
     def minio(self) -> MinioStore:
         """The MinIO engine. Without a login for the source it can list and test points, and no more."""
-        settings = self.environment.minio
+        return self._minio(S3ObjectStore(self.minio_source) if self._has(names.SECRET_MINIO_SOURCE) else None)
+
+    def _minio(self, source: S3ObjectStore | None) -> MinioStore:
         return MinioStore(
-            settings=settings,
-            source=S3ObjectStore(self.minio_source) if self._has(names.SECRET_MINIO_SOURCE) else None,
+            settings=self.environment.minio,
+            source=source,
             target=S3ObjectStore(self.s3, encryption_key=self.environment.key(Component.MINIO)),
             bucket=self.environment.bucket(Component.MINIO),
             clock=self.clock,
@@ -245,9 +261,12 @@ class App:
     @cached_property
     def opensearch(self) -> OpenSearchStore:
         """The OpenSearch engine."""
+        return self._opensearch_store(names.SECRET_OPENSEARCH)
+
+    def _opensearch_store(self, secret: str) -> OpenSearchStore:
         environment, settings = self.environment, self.environment.opensearch
         return OpenSearchStore(
-            client=self._opensearch(settings.endpoint),
+            client=self._opensearch(settings.endpoint, secret),
             settings=settings,
             place=BackupPlace(
                 bucket=environment.bucket(Component.OPENSEARCH),
@@ -256,7 +275,7 @@ class App:
                 account_id=environment.account_id,
             ),
             verification_client=(
-                self._opensearch(settings.verification_endpoint) if settings.verification_endpoint else None
+                self._opensearch(settings.verification_endpoint, secret) if settings.verification_endpoint else None
             ),
         )
 
@@ -265,12 +284,12 @@ class App:
         """The production cluster itself, for heartbeats."""
         return Cluster(self._opensearch(self.environment.opensearch.endpoint))
 
-    def _opensearch(self, url: str) -> "OpenSearch":
+    def _opensearch(self, url: str, secret: str = names.SECRET_OPENSEARCH) -> "OpenSearch":
         return connect(
             url,
             self.endpoints.ca_file,
-            self.secrets.read(names.SECRET_OPENSEARCH, "username"),
-            self.secrets.read(names.SECRET_OPENSEARCH, "password"),
+            self.secrets.read(secret, "username"),
+            self.secrets.read(secret, "password"),
         )
 
     def _has(self, secret: str) -> bool:

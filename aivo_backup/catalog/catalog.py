@@ -8,6 +8,7 @@ version of a key when they audit (the bucket policy and the lock keep anyone fro
 import json
 from collections.abc import Container, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -16,6 +17,7 @@ from botocore.exceptions import ClientError
 
 from aivo_backup.catalog.records import (
     BackupRun,
+    Expiry,
     Purpose,
     Record,
     Recovery,
@@ -33,7 +35,7 @@ from aivo_backup.stores.aws import translated
 if TYPE_CHECKING:
     from types_boto3_s3.client import S3Client
 
-R = TypeVar("R", BackupRun, RecoveryPoint, Restore, Registration, Report, Recovery)
+R = TypeVar("R", BackupRun, RecoveryPoint, Restore, Registration, Expiry, Report, Recovery)
 
 _READERS = 32
 
@@ -97,6 +99,17 @@ class Catalog:
                 f"the catalog did not take {key} ({error.what})",
                 mend=f"kept in {kept.name} of the spool; the next run delivers it",
             ) from error
+        self._spool.drop(key)
+
+    def announced(self, record: Record) -> AbstractContextManager[None]:
+        """Keeps a record in the spool for the case that this process dies in the block, and delivers it only then.
+
+        To be replaced by :meth:`append` of another record with the same id, still within the block.
+
+        Raises:
+            ConfigurationError: the spool cannot be written.
+        """
+        return self._spool.announced(record_key(record), to_json(record))
 
     def deliver_spooled(self) -> int:
         """Delivers what earlier runs had to keep, labelled late. Stops quietly at the first that still fails.
@@ -204,6 +217,12 @@ class Catalog:
     ) -> list[Registration]:
         """Reconciliations in ``[since, until)``, oldest first."""
         return [entry for entry in self._read(Registration, since, until) if component in (None, entry.component)]
+
+    def expiries(
+        self, component: Component | None = None, *, since: datetime | None = None, until: datetime | None = None
+    ) -> list[Expiry]:
+        """Expiries in ``[since, until)``, oldest first."""
+        return [entry for entry in self._read(Expiry, since, until) if component in (None, entry.component)]
 
     def reports(self, *, since: datetime | None = None, until: datetime | None = None) -> list[Report]:
         """Reports in ``[since, until)``, oldest first."""

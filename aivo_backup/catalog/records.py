@@ -16,7 +16,7 @@ Fact = str | int | float | bool
 
 
 class RunStatus(StrEnum):
-    """How a backup run ended. ``SUPERSEDED``: another run held the lease; neither success nor failure."""
+    """How a run ended. ``SUPERSEDED``: another run held the lease; neither success nor failure."""
 
     SUCCEEDED = "succeeded"
     FAILED = "failed"
@@ -191,6 +191,38 @@ class Registration:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Expiry:
+    """One attempt to remove what retention no longer keeps.
+
+    Attributes:
+        removed: points, and what broken runs left, that are gone; of a run that was ended half way, all that it had
+            set out to remove.
+        kept: number of points that stayed.
+        facts: what else the decision came to, for example ``retention_archive``.
+    """
+
+    record_type: ClassVar[str] = "expiry"
+
+    id: str
+    component: Component
+    job: str
+    started: datetime
+    finished: datetime
+    status: RunStatus
+    removed: tuple[str, ...] = ()
+    kept: int = 0
+    facts: Mapping[str, Fact] = field(default_factory=dict[str, Fact])
+    error: str = ""
+    late: bool = False
+    version: str
+
+    @property
+    def moment(self) -> datetime:
+        """The time that the record is filed under."""
+        return self.started
+
+
+@dataclass(frozen=True, kw_only=True)
 class Report:
     """One compliance report and where its files are."""
 
@@ -259,4 +291,4 @@ class Recovery:
         return sum(step.seconds for step in self.steps)
 
 
-Record = BackupRun | RecoveryPoint | Restore | Registration | Report | Recovery
+Record = BackupRun | RecoveryPoint | Restore | Registration | Expiry | Report | Recovery

@@ -1,8 +1,10 @@
 """Records that could not be delivered wait here, on a volume that outlives the pod, so that no evidence is lost."""
 
+import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,26 +27,52 @@ class Spool:
         Raises:
             ConfigurationError: the folder cannot be written (a full or read-only volume).
         """
-        target = self._folder / key.replace("/", "~")
+        with self.announced(key, body):
+            return self._file(key)
+
+    @contextmanager
+    def announced(self, key: str, body: dict[str, Any]) -> Generator[None]:
+        """Keeps a record, and from delivery for as long as the block runs: the next run delivers it if this one dies.
+
+        Raises:
+            ConfigurationError: as :meth:`put`.
+        """
+        target = self._file(key)
         partial = target.with_suffix(".part")
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            with partial.open("w", encoding="utf-8") as file:
+        with ExitStack() as stack:
+            try:
+                self._folder.mkdir(parents=True, exist_ok=True)
+                file = stack.enter_context(partial.open("w", encoding="utf-8"))
+                # The lock belongs to the open file: it ends with the process, however that ends.
+                fcntl.flock(file, fcntl.LOCK_EX)
                 json.dump({"key": key, "body": body}, file)
                 file.flush()
                 os.fsync(file.fileno())
-            partial.replace(target)
-        except OSError as error:
-            raise ConfigurationError(
-                f"the spool {self._folder} cannot be written: {error.strerror}",
-                mend="free space or mount a writable volume there",
-            ) from error
-        return target
+                partial.replace(target)
+            except OSError as error:
+                raise ConfigurationError(
+                    f"the spool {self._folder} cannot be written: {error.strerror}",
+                    mend="free space or mount a writable volume there",
+                ) from error
+            yield
+
+    def drop(self, key: str) -> None:
+        """Forgets a record that has been delivered. Should it stay, its next delivery finds it filed already."""
+        with suppress(OSError):
+            self._file(key).unlink()
 
     def waiting(self) -> Iterator[tuple[Path, str, dict[str, Any]]]:
-        """Every undelivered record as (file, key, body), oldest name first."""
+        """Every undelivered record that no other process still announces, as (file, key, body), oldest name first."""
         if not self._folder.is_dir():
             return
-        for file in sorted(self._folder.glob("*.json")):
-            content = json.loads(file.read_text(encoding="utf-8"))
-            yield file, content["key"], content["body"]
+        for path in sorted(self._folder.glob("*.json")):
+            with path.open(encoding="utf-8") as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    continue
+                content = json.load(file)
+                yield path, content["key"], content["body"]
+
+    def _file(self, key: str) -> Path:
+        return self._folder / key.replace("/", "~")

@@ -1,17 +1,11 @@
 """`aivo-backup backup`: what the CronJobs run."""
 
-import os
-
 import click
 
-from aivo_backup.cli.context import Context
+from aivo_backup.cli.context import Context, job_name
 from aivo_backup.cli.output import bytes_text, component_argument, json_option, print_json, progress, seconds_text
 from aivo_backup.jobs.backup import run_backup
 from aivo_backup.policy.environment import BackupKind, Component
-from aivo_backup.policy.names import JOB_VARIABLE
-
-MANUAL = "manual"
-"""The job of a run that no schedule started."""
 
 
 @click.command()
@@ -37,7 +31,7 @@ def backup(context: Context, component: Component, kind: str, as_json: bool) -> 
         BackupKind(kind),
         catalog=app.catalog,
         lease=app.lease(component),
-        job=os.environ.get(JOB_VARIABLE, MANUAL),
+        job=job_name(),
         clock=app.clock,
         progress=progress,
     )

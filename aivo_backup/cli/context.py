@@ -8,9 +8,18 @@ from importlib.metadata import entry_points
 from aivo_backup import composition
 from aivo_backup.composition import App
 from aivo_backup.errors import ConfigurationError
+from aivo_backup.policy.names import JOB_VARIABLE
 
 ENVIRONMENTS_GROUP = "aivo_backup.environments"
 """Entry points of this group are named like an environment and answer the variables that lead to it."""
+
+MANUAL = "manual"
+"""The job of a run that no schedule started."""
+
+
+def job_name() -> str:
+    """The schedule that started this process, for the record."""
+    return os.environ.get(JOB_VARIABLE, MANUAL)
 
 
 class Context:

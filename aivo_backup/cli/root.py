@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import click
 
 from aivo_backup import __version__
-from aivo_backup.cli import agent, backup, doctor, init, points, recover, report, restore, status, verify
+from aivo_backup.cli import agent, backup, doctor, expire, init, points, recover, report, restore, status, verify
 from aivo_backup.cli.context import Context
 from aivo_backup.errors import BackupError, ExitCode
 
@@ -41,6 +41,8 @@ for command in (
     init.init,
     backup.backup,
     points.points,
+    expire.expire,
+    expire.prune,
     restore.restore,
     recover.recover,
     verify.verify,

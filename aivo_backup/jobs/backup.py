@@ -8,6 +8,7 @@ from aivo_backup.catalog.catalog import Catalog
 from aivo_backup.catalog.lease import Lease, LeaseHeldError
 from aivo_backup.catalog.records import BackupRun, RecoveryPoint, RunStatus
 from aivo_backup.errors import BackupError
+from aivo_backup.jobs.filing import file_failure
 from aivo_backup.jobs.identity import record_id
 from aivo_backup.policy.environment import BackupKind
 from aivo_backup.stores.port import Clock, PartialBackupError, Progress, Store, TakenBackup
@@ -71,7 +72,7 @@ def run_backup(
         return BackupResult(run=run, point=None)
     except BackupError as error:
         status = RunStatus.PARTIAL if isinstance(error, PartialBackupError) else RunStatus.FAILED
-        _file_failure(catalog, ended(status, error=str(error)), error)
+        file_failure(catalog, ended(status, error=str(error)), error)
         raise
     point = recovery_point(store, kind, run_id, started, taken)
     run = ended(RunStatus.SUCCEEDED, taken)
@@ -95,11 +96,3 @@ def recovery_point(store: Store, kind: BackupKind, run_id: str, started: datetim
         facts=taken.facts,
         depends_on=taken.depends_on,
     )
-
-
-def _file_failure(catalog: Catalog, run: BackupRun, failure: BackupError) -> None:
-    try:
-        catalog.append(run)
-    except BackupError as error:
-        # The failure itself is what the reader must see; that the record waits in the spool is added to it.
-        failure.add_note(str(error))

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 from aivo_backup.catalog.catalog import Catalog
 from aivo_backup.catalog.records import RecoveryPoint, Registration
+from aivo_backup.catalog.standing import removals
 from aivo_backup.policy.environment import BackupKind
 from aivo_backup.stores.port import Clock, HeldPoint, Store
 
@@ -21,7 +22,8 @@ def register(
 
     It is idempotent by ``scheduled_for``: a retry of the same schedule finds the first one's record.
 
-    A point counts as missing when the catalog holds it, the store does not, and its retention is not over yet.
+    A point counts as missing when the catalog holds it, the store does not, no expiry says that it removed it, and
+    its retention is not over yet.
 
     Args:
         kept_for: how long points of a kind are kept at the least.
@@ -35,6 +37,7 @@ def register(
             return earlier
     held = store.held_points()
     recorded = catalog.points(store.component)
+    expired = removals(catalog.expiries(store.component))
     known = {point.id for point in recorded}
     unknown = tuple(point for point in held if point.point not in known)
     for point in unknown:
@@ -46,7 +49,9 @@ def register(
         finished=clock(),
         found=tuple(point.point for point in held),
         recorded=tuple(point.point for point in unknown),
-        missing=_missing(recorded, held, clock(), kept_for),
+        missing=_missing(
+            [point for point in recorded if (point.component, point.id) not in expired], held, clock(), kept_for
+        ),
     )
     catalog.append(registration)
     return registration

@@ -82,6 +82,7 @@ class PostgresSettings:
         bin_path: the folder with the server's programs on the machine that restores.
         archive_timeout_seconds: the longest a write can wait before its WAL segment is archived.
         restore_bytes_per_second: measured restore rate, for the RTO proof.
+        verified_points_kept: so many backup sets whose restore test passed stay, however old they are.
         sentinel_queries: SQL by name, each returning one boolean that must be true after a restore.
         pod: where the database runs in the cluster.
         pgbackrest_version: the version in the image, as its label says; no other one is worked with. Any when empty.
@@ -102,6 +103,7 @@ class PostgresSettings:
     process_max: int = 2
     full_backups_kept: int = 7
     recovery_window_days: int = 14
+    verified_points_kept: int = 2
     size_bytes: int = 0
     restore_bytes_per_second: int = 50_000_000
     sentinel_queries: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -116,6 +118,7 @@ class MinioSettings:
     Attributes:
         endpoint: URL of the source.
         buckets: the source buckets to back up; empty means all of them.
+        verified_points_kept: so many points whose restore test passed stay, however old they are.
         deletion_guard_share: a run that would find more than this share of the last point's objects gone stops with
             an alarm and changes nothing.
         transfers: objects copied at once.
@@ -129,6 +132,7 @@ class MinioSettings:
     heartbeat_bucket: str = "aivo-heartbeat"
     retention_days: int = 30
     increment_retention_hours: int = 48
+    verified_points_kept: int = 2
     deletion_guard_share: float = 0.2
     transfers: int = 16
     bytes_in_flight: int = 128 * 1024 * 1024
@@ -155,6 +159,7 @@ class OpenSearchSettings:
             ``endpoint`` when empty.
         verification_endpoint: the cluster on which restore tests run; the production cluster when empty.
         fs_location: repository folder for :attr:`RepositoryType.FS`.
+        verified_points_kept: so many snapshots whose restore test passed stay, however old they are.
         index_patterns: what is snapshotted; system and security indices (leading dot) are always left out.
         bytes_per_second: repository and recovery rate limit set on the repository (the default 40 MB/s breaks a
             2-hour RTO at size).
@@ -172,6 +177,7 @@ class OpenSearchSettings:
     heartbeat_index: str = "aivo-heartbeat"
     retention_days: int = 30
     increment_retention_hours: int = 48
+    verified_points_kept: int = 2
     bytes_per_second: int = 200_000_000
     sampled_documents: int = 50
     size_bytes: int = 0

@@ -24,6 +24,8 @@ JOB_VARIABLE = "AIVO_BACKUP_JOB"
 
 SECRET_MINIO_SOURCE = "minio-source"  # noqa: S105 - the name of a secret, not a secret
 SECRET_OPENSEARCH = "opensearch"  # noqa: S105
+SECRET_OPENSEARCH_EXPIRER = "opensearch-expirer"  # noqa: S105
+"""The one login that may delete snapshots."""
 SECRET_POSTGRES = "postgres"  # noqa: S105
 SECRET_PGBACKREST_CLIENT = "pgbackrest-client"  # noqa: S105
 SECRET_PGBACKREST_SERVER = "pgbackrest-server"  # noqa: S105
@@ -66,13 +68,16 @@ OPERATIONS = "operations"
 
 
 class Role(StrEnum):
-    """Who acts. Each value is one IAM role; writing, testing, restoring and administering are apart."""
+    """Who acts. Each value is one IAM role; writing, expiring, testing, restoring and administering are apart."""
 
     POSTGRES_WRITER = "postgres-writer"
     POSTGRES_ARCHIVER = "postgres-archiver"
     MINIO_WRITER = "minio-writer"
     OPENSEARCH_WRITER = "opensearch-writer"
     OPENSEARCH_STORE = "opensearch-store"
+    POSTGRES_EXPIRER = "postgres-expirer"
+    MINIO_EXPIRER = "minio-expirer"
+    OPENSEARCH_EXPIRER = "opensearch-expirer"
     AGENT = "agent"
     INITIALISER = "initialiser"
     VERIFIER = "verifier"
@@ -107,6 +112,13 @@ WRITERS = {
 def restore_test_job(component: Component) -> str:
     """The suspended CronJob whose template a restore test is started from that outgrows a function."""
     return f"restore-test-{component.value}"
+
+
+EXPIRERS = {
+    Component.POSTGRES: Role.POSTGRES_EXPIRER,
+    Component.MINIO: Role.MINIO_EXPIRER,
+    Component.OPENSEARCH: Role.OPENSEARCH_EXPIRER,
+}
 
 
 def bucket_name(use: str, suffix: str) -> str:

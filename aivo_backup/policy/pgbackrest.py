@@ -1,11 +1,12 @@
 """The pgBackRest configurations of one environment, generated from its settings. Pure: text in the end, no I/O.
 
-There are four places, and each gets only what it needs (docs/adr/0002-archiving-through-the-sidecar.md):
+There are five places, and each gets only what it needs (docs/adr/0002-archiving-through-the-sidecar.md):
 
 * *host*: PostgreSQL's own container. ``archive_command`` and ``restore_command`` read it. It knows the sidecar and
   nothing of the repository: no bucket, no key, no cipher.
 * *sidecar*: the TLS server beside the database. Knows the repository and the local data directory.
 * *client*: the backup job. Reaches the database through the sidecar and the repository directly.
+* *expire*: the job that expires. Knows the repository, and that nothing goes unless it is named.
 * *restore*: whoever restores. Knows the repository and the folder to restore into; needs no database, no sidecar.
 
 Secrets (access key, session token, cipher pass) are never options here: pgBackRest takes them from environment
@@ -35,6 +36,9 @@ SECRET_OPTIONS = frozenset({"repo1-cipher-pass", "repo1-s3-key", "repo1-s3-key-s
 
 Value = str | int | bool | tuple[str, ...]
 Options = Mapping[str, Value]
+
+KEEP_ALL = 9_999_999
+"""The largest ``retention-full`` that pgBackRest takes: no set goes for being one too many."""
 
 
 @dataclass(frozen=True, order=True)
@@ -248,6 +252,31 @@ def client_configuration(
             **_tls("pg1-host", certificates),
             **_local_database(settings),
         },
+    )
+
+
+def expire_configuration(
+    settings: PostgresSettings, repository: Repository, workspace: Workspace, *, data_path: str, version: Version
+) -> Configuration:
+    """For the job that expires.
+
+    Sets go only when they are named; how much WAL stays is said anew in each call (``repo1-retention-archive``). The
+    copies of manifests that pgBackRest keeps of sets that are gone would stay for ever: they go with the window.
+
+    Args:
+        data_path: the stanza must name one; nothing is read there.
+    """
+    return Configuration(
+        stanza=settings.stanza,
+        global_options={
+            **_repository(repository, version),
+            **_workspace(workspace, log_level_file="info"),
+            "repo1-retention-full-type": "count",
+            "repo1-retention-full": KEEP_ALL,
+            "repo1-retention-history": settings.recovery_window_days,
+            "log-level-console": "info",
+        },
+        stanza_options={"pg1-path": data_path},
     )
 
 

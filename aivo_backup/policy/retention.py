@@ -25,11 +25,14 @@ ABORT_MULTIPART_AFTER_DAYS = 7
 
 
 def kept_for(environment: Environment, component: Component, kind: BackupKind) -> timedelta:
-    """How long a recovery point is kept at the least. One that is gone earlier was lost, not expired.
+    """How long a recovery point is kept. One that is gone earlier, and that no expiry removed, was lost.
 
-    PostgreSQL's chains go by the recovery window; of the other two, the increments between daily points go earlier.
+    PostgreSQL's increments go by the recovery window and its fulls by number, of which there is one a week; of the
+    other two, the increments between daily points go earlier.
     """
     if component is Component.POSTGRES:
+        if kind is BackupKind.FULL:
+            return timedelta(weeks=environment.postgres.full_backups_kept)
         return timedelta(days=environment.postgres.recovery_window_days)
     settings = environment.minio if component is Component.MINIO else environment.opensearch
     if kind is BackupKind.INCREMENTAL:

@@ -14,6 +14,7 @@ from typing import Protocol
 from aivo_backup.catalog.records import Artefact, Check, Fact, Phase, RecoveryPoint
 from aivo_backup.errors import BackupError
 from aivo_backup.policy.environment import BackupKind, Component
+from aivo_backup.policy.pruning import Because
 
 Clock = Callable[[], datetime]
 """Answers the present moment in UTC."""
@@ -186,5 +187,56 @@ class Store(Protocol):
 
         Raises:
             VerificationError: the restore itself failed on the point's data; the message names the file.
+        """
+        ...
+
+
+VerifiedSince = Callable[[datetime], frozenset[str]]
+"""Answers which points, not older than a moment, have passed their newest restore test."""
+
+
+class PlannedExpiry(Protocol):
+    """What would go and what stays, decided and ready to be carried out."""
+
+    @property
+    def goes(self) -> tuple[str, ...]:
+        """Names of the points, and of what broken runs left, that go; oldest first."""
+        ...
+
+    @property
+    def kept(self) -> Mapping[str, Because]:
+        """What stays, and why; oldest first."""
+        ...
+
+    @property
+    def facts(self) -> Mapping[str, Fact]:
+        """What else the decision came to, for the record."""
+        ...
+
+    def carry_out(self, *, gone: Callable[[str], None], progress: Progress) -> None:
+        """Removes what goes.
+
+        Args:
+            gone: told each name as soon as it is gone, so that a run that fails half way is recorded truthfully.
+
+        Raises:
+            BackupError: it failed.
+        """
+        ...
+
+
+class Expirable(Protocol):
+    """A store whose points can expire. Errors are those of :class:`Store`."""
+
+    @property
+    def component(self) -> Component:
+        """Which store it is."""
+        ...
+
+    def plan_expiry(self, *, now: datetime, verified: VerifiedSince) -> PlannedExpiry:
+        """Decides what goes; changes nothing.
+
+        Raises:
+            RefusedError: the store would remove something else than what was decided.
         """
         ...

@@ -35,6 +35,16 @@ def point_name(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime(_POINT_FORMAT)
 
 
+def point_moment(name: str) -> datetime | None:
+    """The inverse of :func:`point_name`, to the second; None for a name that is not a point's."""
+    try:
+        moment = datetime.strptime(name, _POINT_FORMAT).replace(tzinfo=UTC)
+    except ValueError:
+        return None
+    # strptime also takes fewer digits.
+    return moment if point_name(moment) == name else None
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recorded:
     """What a point says of one object.

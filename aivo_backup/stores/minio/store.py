@@ -9,13 +9,23 @@ from aivo_backup.catalog.records import Artefact, RecoveryPoint
 from aivo_backup.errors import ConfigurationError
 from aivo_backup.policy.environment import BackupKind, Component, MinioSettings
 from aivo_backup.stores.minio.backup import CHECKPOINT_OBJECTS, BackupRun
+from aivo_backup.stores.minio.expiry import ManifestExpiry, plan_expiry
 from aivo_backup.stores.minio.manifest import StoredSummary
 from aivo_backup.stores.minio.objects import ObjectStore
 from aivo_backup.stores.minio.points import Points
 from aivo_backup.stores.minio.reading import Patience
 from aivo_backup.stores.minio.restore import PlannedChange, RestorePlan, Restorer, RestoreRequest
 from aivo_backup.stores.minio.verify import RestoreTest, facts_of
-from aivo_backup.stores.port import Clock, HeldPoint, Progress, Stopwatch, TakenBackup, TestedRestore, silent
+from aivo_backup.stores.port import (
+    Clock,
+    HeldPoint,
+    Progress,
+    Stopwatch,
+    TakenBackup,
+    TestedRestore,
+    VerifiedSince,
+    silent,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +104,10 @@ class MinioStore:
             patience=self.patience,
         )
         return test.run(point, now=now, stopwatch=stopwatch)
+
+    def plan_expiry(self, *, now: datetime, verified: VerifiedSince) -> ManifestExpiry:
+        """See :class:`~aivo_backup.stores.port.Expirable`."""
+        return plan_expiry(self.points, self.settings, now=now, verified=verified)
 
     def plan_restore(
         self,

@@ -2,13 +2,16 @@
 
 What the user needs of the security plugin (action groups of OpenSearch 3):
 
-* cluster: ``cluster_monitor``, ``manage_snapshots``, ``cluster:admin/settings/update`` (the recovery rate, when
-  registering), ``cluster:monitor/allocation/explain``;
+* cluster: ``cluster_monitor``, ``cluster:admin/repository/*``, ``cluster:admin/snapshot/`` with ``create``, ``get``,
+  ``restore`` and ``status`` (the group ``manage_snapshots`` would also let it delete snapshots),
+  ``cluster:admin/settings/update`` (the recovery rate, when registering), ``cluster:monitor/allocation/explain``;
 * indices, all but system ones: ``indices_monitor``, ``indices:admin/resolve/index``, ``indices:admin/refresh*``,
   ``indices:admin/data_stream/get``, ``read`` (counts and samples);
 * for restores and restore tests, on the cluster where they run: ``create_index``, ``manage``, ``manage_aliases``,
   ``indices:data/write/index``. A restore test makes and deletes ``verify-…`` only, so there the pattern ``verify-*``
-  is enough.
+  is enough;
+* for the job that prunes, under a login of its own: ``cluster_monitor``, ``cluster:admin/snapshot/get``,
+  ``cluster:admin/snapshot/delete``, and nothing of any index.
 """
 
 from aivo_backup.stores.opensearch.client import ClusterError, connect

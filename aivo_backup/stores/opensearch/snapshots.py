@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from aivo_backup.errors import BackupError
+from aivo_backup.errors import AccessDeniedError, BackupError, UnreachableError
+from aivo_backup.policy.environment import BackupKind
 from aivo_backup.stores.opensearch.client import ClusterError
 from aivo_backup.stores.opensearch.names import snapshot_name
 from aivo_backup.stores.opensearch.repository import Repository
@@ -16,6 +17,7 @@ _FIRST_PAUSE_SECONDS = 0.2
 _LONGEST_PAUSE_SECONDS = 5.0
 # A cluster that restarts a node, or a proxy that answers 503, must not cost a snapshot that goes on meanwhile.
 _PATIENCE_SECONDS = 120.0
+_DELETION_SECONDS = 600.0
 
 
 class PartialSnapshotError(PartialBackupError):
@@ -42,6 +44,12 @@ class Snapshot:
     started: datetime
     metadata: Mapping[str, Any]
     failures: str
+
+    @property
+    def kind(self) -> BackupKind:
+        """Its retention class; one that was taken by other means counts as a daily one."""
+        incremental = self.metadata.get("kind") == BackupKind.INCREMENTAL.value
+        return BackupKind.INCREMENTAL if incremental else BackupKind.FULL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +128,35 @@ class Snapshots:
                 f"the snapshot {name} failed: {snapshot.failures}", mend="see OpenSearch's log, then run again"
             )
         return snapshot
+
+    def delete(self, name: str) -> None:
+        """Deletes one snapshot and the files that no other one uses; waits for its end. One that is gone stays so.
+
+        Raises:
+            ClusterError: OpenSearch refuses.
+            UnreachableError: it does not answer, and has not deleted it after some patience either.
+        """
+        try:
+            self._cluster.delete("_snapshot", self._repository.name, name, what=f"deleting the snapshot {name}")
+        except ClusterError as error:
+            if error.kind != "snapshot_missing_exception":
+                raise
+        except AccessDeniedError:
+            raise
+        except UnreachableError:
+            # A large one takes longer than an answer may; the cluster goes on with it.
+            self._wait_until_gone(name)
+
+    def _wait_until_gone(self, name: str) -> None:
+        waited = 0.0
+        while self.get(name, patience_seconds=_PATIENCE_SECONDS) is not None:
+            if waited >= _DELETION_SECONDS:
+                raise UnreachableError(
+                    f"the snapshot {name} is still there {_DELETION_SECONDS:.0f} s after its deletion was asked for",
+                    mend="look at the cluster's tasks (GET _tasks?actions=*snapshot*), and run again",
+                )
+            self._cluster.sleep(_LONGEST_PAUSE_SECONDS)
+            waited += _LONGEST_PAUSE_SECONDS
 
     def _start(self, indices: Sequence[str], *, now: datetime, metadata: Mapping[str, Any]) -> str:
         taken = set(self.names())

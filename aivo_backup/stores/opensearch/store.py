@@ -15,6 +15,7 @@ from aivo_backup.policy.codec import format_time
 from aivo_backup.policy.environment import BackupKind, Component, OpenSearchSettings
 from aivo_backup.stores.opensearch import facts as noted
 from aivo_backup.stores.opensearch.cluster import Cluster
+from aivo_backup.stores.opensearch.expiry import SnapshotExpiry, plan_expiry
 from aivo_backup.stores.opensearch.names import chosen
 from aivo_backup.stores.opensearch.plan import Planner, RestorePlan, RestoreRequest
 from aivo_backup.stores.opensearch.repository import Repository, repository_body
@@ -22,7 +23,7 @@ from aivo_backup.stores.opensearch.restore import Restorer, RestoreResult
 from aivo_backup.stores.opensearch.snapshots import Snapshot, Snapshots
 from aivo_backup.stores.opensearch.states import SnapshotOutcome
 from aivo_backup.stores.opensearch.verification import RestoreTest
-from aivo_backup.stores.port import HeldPoint, Progress, Stopwatch, TakenBackup, TestedRestore
+from aivo_backup.stores.port import HeldPoint, Progress, Stopwatch, TakenBackup, TestedRestore, VerifiedSince
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,6 +164,10 @@ class OpenSearchStore:
         )
         return test.run(stopwatch)
 
+    def plan_expiry(self, *, now: datetime, verified: VerifiedSince) -> SnapshotExpiry:
+        """See :class:`~aivo_backup.stores.port.Expirable`."""
+        return plan_expiry(self._snapshots, self._settings, now=now, verified=verified)
+
     def plan_restore(self, request: RestoreRequest, *, now: datetime) -> RestorePlan:
         """What :meth:`restore` would do; changes nothing.
 
@@ -233,10 +238,9 @@ class OpenSearchStore:
         known: dict[str, Fact] = {
             key: int(metadata[key]) for key in ("total_documents", "total_operations", "total_bytes") if key in metadata
         }
-        incremental = metadata.get("kind") == BackupKind.INCREMENTAL.value
         return HeldPoint(
             point=snapshot.name,
-            kind=BackupKind.INCREMENTAL if incremental else BackupKind.FULL,
+            kind=snapshot.kind,
             started=snapshot.started,
             recoverable_at=snapshot.started,
             # Reading a size costs one file per shard: only for snapshots that do not carry it.

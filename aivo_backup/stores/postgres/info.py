@@ -18,6 +18,7 @@ class BackupSet:
         stopped: end of the backup, UTC, to the second; it cannot bring back anything older.
         size_bytes: size of the database; ``repository_bytes`` of this set alone, compressed.
         references: labels of the sets whose files it uses.
+        prior: label of the set that it was compared with; empty for a full.
         damaged: pgBackRest saw pages with a wrong checksum while it read the database.
         wal_start: first segment that makes it consistent; ``wal_stop`` the last.
         archive_id: the part of the WAL archive it belongs to, for example ``15-1``.
@@ -31,6 +32,7 @@ class BackupSet:
     size_bytes: int
     repository_bytes: int
     references: tuple[str, ...]
+    prior: str
     damaged: bool
     wal_start: str
     wal_stop: str
@@ -133,6 +135,7 @@ def _set(entry: dict[str, Any], archive_id: str, database: dict[str, Any]) -> Ba
         size_bytes=int(entry["info"]["size"]),
         repository_bytes=int(entry["info"]["repository"]["delta"]),
         references=tuple(entry["reference"] or ()),
+        prior=str(entry["prior"] or ""),
         damaged=bool(entry["error"]),
         wal_start=str(entry["archive"]["start"]),
         wal_stop=str(entry["archive"]["stop"]),

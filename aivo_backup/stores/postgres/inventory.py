@@ -7,7 +7,7 @@ pgBackRest keeps two and silently reads the second when the first is damaged) a 
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 PREFIX = "inventory/"
 
 _FORMAT = 1
+_DELETE_BATCH = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +94,32 @@ class Inventories:
                 location=self.bucket, key=entry.key, version_id=entry.version_id, size_bytes=entry.size_bytes
             )
         return first
+
+    def forget(self, but: Collection[str]) -> int:
+        """Deletes the inventories of sets that are gone; answers how many there were.
+
+        Args:
+            but: labels of the sets that the repository holds.
+
+        Raises:
+            AccessDeniedError, UnreachableError, BackupError: S3.
+        """
+        with translated(f"list {PREFIX} in {self.bucket}"):
+            pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=PREFIX)
+            keys = [entry.get("Key", "") for page in pages for entry in page.get("Contents", [])]
+        gone = [key for key in keys if key.removeprefix(PREFIX).removesuffix(".json") not in but]
+        for start in range(0, len(gone), _DELETE_BATCH):
+            batch = gone[start : start + _DELETE_BATCH]
+            with translated(f"delete {len(batch)} inventories in {self.bucket}"):
+                answer = self.s3.delete_objects(
+                    Bucket=self.bucket, Delete={"Objects": [{"Key": key} for key in batch], "Quiet": True}
+                )
+            if errors := answer.get("Errors", []):
+                raise BackupError(
+                    f"{errors[0].get('Key')} in {self.bucket} was not deleted: {errors[0].get('Code')}",
+                    mend="check the expirer's role",
+                )
+        return len(gone)
 
     def read(self, artefact: Artefact) -> Inventory:
         """The inventory that a record names, in the version that it names.

@@ -5,7 +5,13 @@ from functools import cached_property
 from pathlib import Path
 
 from aivo_backup.policy.environment import PostgresSettings
-from aivo_backup.policy.pgbackrest import Version, Workspace, client_configuration, restore_configuration
+from aivo_backup.policy.pgbackrest import (
+    Version,
+    Workspace,
+    client_configuration,
+    expire_configuration,
+    restore_configuration,
+)
 from aivo_backup.stores.postgres.access import RepositoryAccess, certificates_in
 from aivo_backup.stores.postgres.pgbackrest import PgBackRest, installed_version, place
 
@@ -52,6 +58,23 @@ class Runners:
         folder = self.state / "pgbackrest" / "reader"
         # Commands that only read the repository never look at the data directory that the stanza must name.
         return self.restorer(folder, data=folder / "no-data")
+
+    def expirer(self) -> PgBackRest:
+        """Expires what is named to it, in the repository alone.
+
+        Raises:
+            ConfigurationError: as for :meth:`client`.
+        """
+        folder = self.state / "pgbackrest" / "expirer"
+        workspace = Workspace.under(str(folder))
+        configuration = expire_configuration(
+            self.settings,
+            self.access.repository(),
+            workspace,
+            data_path=str(folder / "no-data"),
+            version=self.version,
+        )
+        return self._runner(place(configuration, folder / "pgbackrest.conf", workspace), folder)
 
     def restorer(self, folder: Path, *, data: Path) -> PgBackRest:
         """Restores into ``data``; configuration, log and lock lie in ``folder``.

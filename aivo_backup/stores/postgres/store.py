@@ -10,10 +10,19 @@ from typing import TYPE_CHECKING
 from aivo_backup.catalog.records import RecoveryPoint
 from aivo_backup.errors import BackupError, ConfigurationError
 from aivo_backup.policy.environment import BackupKind, Component, PostgresSettings
-from aivo_backup.stores.port import HeldPoint, PartialBackupError, Progress, Stopwatch, TakenBackup, TestedRestore
+from aivo_backup.stores.port import (
+    HeldPoint,
+    PartialBackupError,
+    Progress,
+    Stopwatch,
+    TakenBackup,
+    TestedRestore,
+    VerifiedSince,
+)
 from aivo_backup.stores.postgres.access import RepositoryAccess
 from aivo_backup.stores.postgres.archive import Archive, ArchivedSegment
 from aivo_backup.stores.postgres.exclusion import alone_in
+from aivo_backup.stores.postgres.expiry import Expirer, SetExpiry
 from aivo_backup.stores.postgres.in_place import RestoreInPlace
 from aivo_backup.stores.postgres.info import BackupSet, StanzaInfo
 from aivo_backup.stores.postgres.inventory import Inventories
@@ -214,6 +223,14 @@ class PostgresStore:
         # A staging restore holds a folder of its own, which is made only after the guards.
         with alone_in(destination.data.parent) if isinstance(destination, InPlace) else nullcontext():
             yield
+
+    def plan_expiry(self, *, now: datetime, verified: VerifiedSince) -> SetExpiry:
+        """See :class:`~aivo_backup.stores.port.Expirable`; pgBackRest has simulated it."""
+        pgbackrest = self.runners.expirer()
+        expirer = Expirer(
+            settings=self.settings, pgbackrest=pgbackrest, archive=self.archive, inventories=self.inventories
+        )
+        return expirer.plan(self._info(pgbackrest), now=now, verified=verified)
 
     def newest_archived(self) -> ArchivedSegment | None:
         """The newest WAL segment in the repository; None before the first."""
