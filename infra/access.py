@@ -1,8 +1,8 @@
 """Who may do what with which data: the one table that role policies and key policies are both made from.
 
-Writing, testing, restoring and administering are different roles, so that no single stolen identity can both spoil
-the data and hide it. No role here can remove a version, change a lifecycle or shorten a lock; where a role may remove,
-the bucket's versioning turns that into a delete marker, and the version stays for its time.
+Writing, expiring, testing, restoring and administering are different roles, so that no single stolen identity can both
+spoil the data and hide it. No role here can remove a version, change a lifecycle or shorten a lock; where a role may
+remove, the bucket's versioning turns that into a delete marker, and the version stays for its time.
 """
 
 from dataclasses import dataclass
@@ -61,7 +61,10 @@ class Grant:
 
 _FILES_RECORDS = Grant(use=COMPLIANCE, writes=(RECORDS_PREFIX,), why="each run files its record")
 _READS_CATALOG = Grant(
-    use=COMPLIANCE, reads=(RECORDS_PREFIX,), writes=(RECORDS_PREFIX,), why="finds the recovery point, files its record"
+    use=COMPLIANCE,
+    reads=(RECORDS_PREFIX,),
+    writes=(RECORDS_PREFIX,),
+    why="finds the recovery point, or which points are verified; files its record",
 )
 _READS_EVERYTHING = (
     Grant(use=POSTGRES, reads=("",), unwraps=True, why="reads the repository, whose files are encrypted"),
@@ -122,6 +125,38 @@ GRANTS: dict[Role, tuple[Grant, ...]] = {
             removes=(SNAPSHOTS_PREFIX,),
             why="OpenSearch's own nodes write the repository",
         ),
+    ),
+    Role.POSTGRES_EXPIRER: (
+        Grant(
+            use=POSTGRES,
+            reads=("",),
+            # backup.info says what the repository holds; of the sets themselves it writes nothing.
+            writes=(BACKUP_PREFIX, LEASES_PREFIX),
+            removes=(ARCHIVE_PREFIX, BACKUP_PREFIX, INVENTORY_PREFIX),
+            unwraps=True,
+            why="expires sets and WAL: delete markers, whose versions stay for the bucket's 14 days",
+        ),
+        _READS_CATALOG,
+    ),
+    Role.MINIO_EXPIRER: (
+        Grant(
+            use=MINIO,
+            reads=(MINIO_MANIFEST_PREFIX, LEASES_PREFIX),
+            writes=(LEASES_PREFIX,),
+            # The objects themselves S3 clears, once no manifest of their days can name them any more.
+            removes=(MINIO_MANIFEST_PREFIX,),
+            why="expires manifests",
+        ),
+        _READS_CATALOG,
+    ),
+    Role.OPENSEARCH_EXPIRER: (
+        Grant(
+            use=OPENSEARCH,
+            reads=(LEASES_PREFIX,),
+            writes=(LEASES_PREFIX,),
+            why="asks the cluster to delete snapshots, under a login of its own; the cluster deletes the files",
+        ),
+        _READS_CATALOG,
     ),
     Role.AGENT: (
         Grant(

@@ -1,6 +1,6 @@
-"""What runs in Kubernetes: the namespace, service accounts, settings, and one CronJob per row of the schedule."""
+"""What runs in Kubernetes: the namespace, service accounts, settings, and one CronJob per row of the schedules."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pulumi
@@ -8,8 +8,10 @@ import pulumi_kubernetes as k8s
 
 from aivo_backup.policy.environment import Component, ScheduledRun
 from aivo_backup.policy.names import (
+    EXPIRERS,
     SECRET_MINIO_SOURCE,
     SECRET_OPENSEARCH,
+    SECRET_OPENSEARCH_EXPIRER,
     SECRET_PGBACKREST_CLIENT,
     SETTINGS_CONFIG_MAP,
     SETTINGS_KEY,
@@ -18,6 +20,7 @@ from aivo_backup.policy.names import (
     service_account,
     state_claim,
 )
+from aivo_backup.policy.schedules import ExpiryRun
 from infra.identity import POD_ROLES
 from infra.pods import PodArgs, pod_template
 from infra.settings import Settings
@@ -47,6 +50,15 @@ _SIZES = {
     # It only talks to the cluster's API.
     Component.OPENSEARCH: Size(cpu="100m", memory="256Mi", scratch="256Mi"),
 }
+
+_EXPIRERS_SECRETS = {
+    # The repository and the manifests are in S3, under the pod's own identity.
+    Component.POSTGRES: (),
+    Component.MINIO: (),
+    Component.OPENSEARCH: (SECRET_OPENSEARCH_EXPIRER,),
+}
+# The names of some weeks of WAL segments, or the summaries of all points: no data passes through.
+_EXPIRERS_SIZE = Size(cpu="100m", memory="512Mi", scratch="64Mi")
 
 # One retry: a second failure is for a person, and the next scheduled run comes anyway.
 _RETRIES = 1
@@ -90,6 +102,8 @@ class Cluster(pulumi.ComponentResource):
             self._build_service_account(role)
         for run in args.settings.backups:
             self._build_backup(run)
+        for run in args.settings.expiries:
+            self._build_expiry(run)
         self.register_outputs({"namespace": args.settings.cluster.namespace})
 
     def _options(self) -> pulumi.ResourceOptions:
@@ -143,14 +157,44 @@ class Cluster(pulumi.ComponentResource):
         )
 
     def _build_backup(self, run: ScheduledRun) -> None:
-        component = run.component
-        size = _SIZES[component]
+        self._build_cronjob(
+            run,
+            component=run.component.value,
+            role=WRITERS[run.component],
+            arguments=("backup", run.component.value, "--type", run.kind.value),
+            secrets=_SECRETS[run.component],
+            size=_SIZES[run.component],
+        )
+
+    def _build_expiry(self, run: ExpiryRun) -> None:
+        role = EXPIRERS[run.component]
+        self._build_cronjob(
+            run,
+            # Its own label: its pods reach less than those that back up.
+            component=role.value,
+            role=role,
+            # The other half of its time is for the work itself.
+            arguments=(*run.arguments, "--wait", str(run.longest_run_seconds // 2)),
+            secrets=_EXPIRERS_SECRETS[run.component],
+            size=_EXPIRERS_SIZE,
+        )
+
+    def _build_cronjob(
+        self,
+        run: ScheduledRun | ExpiryRun,
+        *,
+        component: str,
+        role: Role,
+        arguments: Sequence[str],
+        secrets: Sequence[str],
+        size: Size,
+    ) -> None:
         # Each CronJob has a claim of its own: Forbid lets one pod of it run at a time, so a volume that one node
         # mounts is enough, and jobs that overlap never wait for each other's volume.
         claim = state_claim(run.name)
         k8s.core.v1.PersistentVolumeClaim(
             claim,
-            metadata=self._metadata(claim, component.value),
+            metadata=self._metadata(claim, component),
             spec=k8s.core.v1.PersistentVolumeClaimSpecArgs(
                 access_modes=["ReadWriteOnce"],
                 storage_class_name=self._settings.cluster.storage_class or None,
@@ -162,10 +206,10 @@ class Cluster(pulumi.ComponentResource):
         template = pod_template(
             PodArgs(
                 name=run.name,
-                labels=labels(self._settings, name=run.name, component=component.value),
-                service_account=service_account(WRITERS[component]),
-                arguments=("backup", component.value, "--type", run.kind.value),
-                secrets=_SECRETS[component],
+                labels=labels(self._settings, name=run.name, component=component),
+                service_account=service_account(role),
+                arguments=arguments,
+                secrets=secrets,
                 state_claim=claim,
                 cpu=size.cpu,
                 memory=size.memory,
@@ -176,7 +220,7 @@ class Cluster(pulumi.ComponentResource):
         )
         k8s.batch.v1.CronJob(
             run.name,
-            metadata=self._metadata(run.name, component.value),
+            metadata=self._metadata(run.name, component),
             spec=k8s.batch.v1.CronJobSpecArgs(
                 schedule=run.cron,
                 time_zone="Etc/UTC",
@@ -186,7 +230,7 @@ class Cluster(pulumi.ComponentResource):
                 failed_jobs_history_limit=_FAILED_JOBS_KEPT,
                 job_template=k8s.batch.v1.JobTemplateSpecArgs(
                     metadata=k8s.meta.v1.ObjectMetaArgs(
-                        labels=labels(self._settings, name=run.name, component=component.value)
+                        labels=labels(self._settings, name=run.name, component=component)
                     ),
                     spec=k8s.batch.v1.JobSpecArgs(
                         active_deadline_seconds=run.longest_run_seconds,

@@ -10,7 +10,9 @@ from aivo_backup.policy.environment import RepositoryType
 from aivo_backup.policy.names import (
     CIPHER_CONTEXT,
     COMPLIANCE,
+    EXPIRERS,
     OPERATIONS,
+    WRITERS,
     Function,
     Role,
     failed_events_queue,
@@ -31,7 +33,7 @@ FUNCTION_ROLES = {
     Function.REGISTER_SNAPSHOT: Role.REGISTRAR,
     Function.COMPLIANCE_REPORT: Role.REPORTER,
 }
-POD_ROLES = (Role.POSTGRES_WRITER, Role.MINIO_WRITER, Role.OPENSEARCH_WRITER, Role.RESTORE_TESTER, Role.AGENT)
+POD_ROLES = (*WRITERS.values(), *EXPIRERS.values(), Role.RESTORE_TESTER, Role.AGENT)
 """Roles whose pods run in our namespace under a service account of ours."""
 
 # Restores of large stores take hours; AWS's default session of one hour would end in the middle.

@@ -14,7 +14,7 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from aivo_backup.policy.environment import Component
-from aivo_backup.policy.names import AGENT_PORT, PROJECT, Function, Role
+from aivo_backup.policy.names import AGENT_PORT, EXPIRERS, PROJECT, Function, Role
 from infra.settings import Settings
 from infra.tags import labels
 
@@ -39,6 +39,10 @@ POD_REACH: dict[Role, tuple[str, ...]] = {
     # Restores PostgreSQL and MinIO from S3 and KMS alone, and OpenSearch onto the cluster of restore tests.
     Role.RESTORE_TESTER: (OPENSEARCH, OPENSEARCH_RESTORE, S3, KMS, STS),
     Role.AGENT: (POSTGRES, MINIO, OPENSEARCH, S3, KMS, STS, CLOUDWATCH),
+    # Expiring needs neither the database nor the source: the repository and the manifests are in S3.
+    Role.POSTGRES_EXPIRER: (S3, KMS, STS),
+    Role.MINIO_EXPIRER: (S3, KMS, STS),
+    Role.OPENSEARCH_EXPIRER: (OPENSEARCH, S3, KMS, STS),
 }
 """Destinations of each pod, by the role it runs under."""
 
@@ -70,8 +74,7 @@ _SELECTED = {
     Role.POSTGRES_WRITER: Component.POSTGRES.value,
     Role.MINIO_WRITER: Component.MINIO.value,
     Role.OPENSEARCH_WRITER: Component.OPENSEARCH.value,
-    Role.RESTORE_TESTER: Role.RESTORE_TESTER.value,
-    Role.AGENT: Role.AGENT.value,
+    **{role: role.value for role in (*EXPIRERS.values(), Role.RESTORE_TESTER, Role.AGENT)},
 }
 
 

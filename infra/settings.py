@@ -7,7 +7,7 @@ Kubernetes secrets and in Secrets Manager.
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import get_type_hints
+from typing import TypeVar, get_type_hints
 
 from aivo_backup.policy.bounds import holds
 from aivo_backup.policy.codec import from_json
@@ -22,7 +22,9 @@ from aivo_backup.policy.environment import (
     UnprovenPoints,
 )
 from aivo_backup.policy.names import PROJECT
-from aivo_backup.policy.schedules import BACKUPS, VERIFICATION_CRON
+from aivo_backup.policy.schedules import BACKUPS, EXPIRIES, VERIFICATION_CRON, ExpiryRun
+
+Row = TypeVar("Row", ScheduledRun, ExpiryRun)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,6 +216,11 @@ class Settings:
         return tuple(_overridden(row, self.schedules.get(row.name)) for row in BACKUPS)
 
     @property
+    def expiries(self) -> tuple[ExpiryRun, ...]:
+        """The table of expiries with this environment's overrides."""
+        return tuple(_overridden(row, self.schedules.get(row.name)) for row in EXPIRIES)
+
+    @property
     def sandbox(self) -> bool:
         """Whether this is the environment that is realised on one machine."""
         return self.environment == "local"
@@ -253,7 +260,7 @@ def _parsed(text: str) -> object:
         return text
 
 
-def _overridden(row: ScheduledRun, override: ScheduleOverride | None) -> ScheduledRun:
+def _overridden(row: Row, override: ScheduleOverride | None) -> Row:
     if override is None:
         return row
     return replace(

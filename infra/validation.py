@@ -12,7 +12,7 @@ from aivo_backup.policy.retention import (
     POSTGRES_FULLS_KEPT,
     POSTGRES_RECOVERY_WINDOW_DAYS,
 )
-from aivo_backup.policy.schedules import BACKUPS, check_cron
+from aivo_backup.policy.schedules import backup_in_the_way, check_cron
 from infra.alerting import least_daily_calls
 from infra.settings import ClusterSettings, FunctionSettings, Settings
 from infra.validation_network import check_network
@@ -283,6 +283,7 @@ def _check_postgres(settings: Settings) -> None:
         high=postgres.full_backups_kept * 7,
         why="the runbook's 14 days, and no more than the weekly fulls cover",
     )
+    _check_verified_kept("postgres", postgres.verified_points_kept)
     within(_key("postgres", "process_max"), postgres.process_max, low=1, high=64, why="parallel processes")
     within(_key("postgres", "size_bytes"), postgres.size_bytes, low=0, high=2**60, why="bytes")
 
@@ -302,6 +303,7 @@ def _check_minio(settings: Settings) -> None:
     within(
         _key("minio", "increment_retention_hours"), minio.increment_retention_hours, low=24, high=24 * 30, why="hours"
     )
+    _check_verified_kept("minio", minio.verified_points_kept)
     within(_key("minio", "deletion_guard_share"), minio.deletion_guard_share, low=0, high=1, why="a share of 1")
     within(_key("minio", "verify_share"), minio.verify_share, low=0.01, high=1, why="a share of 1")
     within(_key("minio", "transfers"), minio.transfers, low=1, high=256, why="objects at once")
@@ -333,6 +335,7 @@ def _check_opensearch(settings: Settings) -> None:
         high=96,
         why="hours; more than 200 snapshots slow a repository down",
     )
+    _check_verified_kept("opensearch", search.verified_points_kept)
     within(_key("opensearch", "bytes_per_second"), search.bytes_per_second, low=1, high=2**40, why="bytes per second")
     within(_key("opensearch", "size_bytes"), search.size_bytes, low=0, high=2**60, why="bytes")
     holds(
@@ -349,11 +352,22 @@ def _check_opensearch(settings: Settings) -> None:
     )
 
 
+def _check_verified_kept(component: str, number: int) -> None:
+    within(
+        _key(component, "verified_points_kept"),
+        number,
+        low=1,
+        high=30,
+        why="without one, backups that fail for a month cost the last good point",
+    )
+
+
 def _check_schedules(settings: Settings) -> None:
-    known = {row.name for row in BACKUPS}
+    rows = (*settings.backups, *settings.expiries)
+    known = {row.name for row in rows}
     for name in settings.schedules:
         holds(_key("schedules", name), name, name in known, bound=f"one of {', '.join(sorted(known))}")
-    for row in settings.backups:
+    for row in rows:
         check_cron(row.cron, where=_key("schedules", row.name, "cron"))
         within(
             _key("schedules", row.name, "start_deadline_seconds"),
@@ -368,6 +382,15 @@ def _check_schedules(settings: Settings) -> None:
             low=60,
             high=_DAY,
             why="seconds",
+        )
+    for expiry in settings.expiries:
+        blocked = backup_in_the_way(expiry, settings.backups)
+        holds(
+            _key("schedules", expiry.name, "cron"),
+            expiry.cron,
+            blocked is None,
+            bound=f"{blocked.name if blocked else ''} may become due while it runs, and would be superseded: choose "
+            "an hour between two backups, or a shorter longest_run_seconds",
         )
     check_cron(settings.verification_cron, where=_key("verification_cron"))
     holds(

@@ -8,7 +8,8 @@ Times are UTC. Five-field cron as Kubernetes reads it: minute, hour, day of mont
 
 import itertools
 import re
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -85,6 +86,55 @@ BACKUPS: tuple[ScheduledRun, ...] = (
     ),
 )
 
+# After the restore tests and their report, so that the day's proofs count, and between two increments, which a lease
+# that is held would supersede: even one that starts late and waits for a slow increment ends before the next is due.
+EXPIRY_CRON = "10 8 * * *"
+EXPIRY_START_DEADLINE = 5 * MINUTE
+PRUNE_LONGEST_RUN = 12 * MINUTE
+# A week of WAL is ten thousand segments, and nothing else of PostgreSQL's is due at this hour.
+POSTGRES_EXPIRE_LONGEST_RUN = HOUR
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExpiryRun:
+    """One CronJob that removes what retention no longer keeps.
+
+    Attributes:
+        arguments: what ``aivo-backup`` is called with.
+    """
+
+    name: str
+    component: Component
+    arguments: tuple[str, ...]
+    cron: str = EXPIRY_CRON
+    start_deadline_seconds: int = EXPIRY_START_DEADLINE
+    longest_run_seconds: int
+
+
+EXPIRIES: tuple[ExpiryRun, ...] = (
+    ExpiryRun(
+        name="postgresql-expire",
+        component=Component.POSTGRES,
+        arguments=("expire", Component.POSTGRES.value),
+        longest_run_seconds=POSTGRES_EXPIRE_LONGEST_RUN,
+    ),
+    ExpiryRun(
+        name="minio-prune",
+        component=Component.MINIO,
+        arguments=("prune", Component.MINIO.value),
+        longest_run_seconds=PRUNE_LONGEST_RUN,
+    ),
+    ExpiryRun(
+        name="opensearch-prune",
+        component=Component.OPENSEARCH,
+        arguments=("prune", Component.OPENSEARCH.value),
+        longest_run_seconds=PRUNE_LONGEST_RUN,
+    ),
+)
+
+_LOOKED_AT = datetime(2024, 1, 1, tzinfo=UTC)
+_LOOKED_AT_FOR = timedelta(days=35)
+
 SCHEDULED_TIME = "<aws.scheduler.scheduled-time>"
 """EventBridge Scheduler puts the schedule's own time in its place; retries carry the same one."""
 
@@ -134,6 +184,27 @@ def function_runs(verification_cron: str = VERIFICATION_CRON) -> tuple[FunctionR
         for period, cron in (("daily", DAILY_REPORT_CRON), ("monthly", MONTHLY_REPORT_CRON))
     )
     return per_component + reports
+
+
+def backup_in_the_way(expiry: ExpiryRun, backups: Iterable[ScheduledRun]) -> ScheduledRun | None:
+    """A backup of the same component that may become due while the expiry holds the lease, and would be superseded.
+
+    Five weeks are looked at, which hold every day of the week and of a month.
+
+    Raises:
+        ConfigurationError: a cron expression is malformed.
+    """
+    span = timedelta(seconds=expiry.start_deadline_seconds + expiry.longest_run_seconds)
+    starts = tuple(expected_runs(expiry.cron, _LOOKED_AT, _LOOKED_AT + _LOOKED_AT_FOR))
+    for backup in backups:
+        if backup.component is not expiry.component:
+            continue
+        due = tuple(expected_runs(backup.cron, _LOOKED_AT, _LOOKED_AT + _LOOKED_AT_FOR + span))
+        for start in starts:
+            next_due = bisect_right(due, start)
+            if next_due < len(due) and due[next_due] < start + span:
+                return backup
+    return None
 
 
 _TERM = re.compile(r"(?:\*|\d+-\d+)(?:/[1-9]\d*)?|\d+")

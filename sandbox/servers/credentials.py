@@ -31,6 +31,8 @@ def generate(sandbox: Sandbox, *, now: datetime) -> None:
         ("minio-source", "secret-key", _random(40)),
         ("opensearch", "username", "aivo-backup"),
         ("opensearch", "password", _random(32)),
+        ("opensearch-expirer", "username", "aivo-backup-expirer"),
+        ("opensearch-expirer", "password", _random(32)),
         ("postgres", "username", "postgres"),
         ("postgres", "password", _random(32)),
         ("aws-admin", "access-key-id", "AKIA" + _random(16).upper()),

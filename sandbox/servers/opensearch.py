@@ -75,7 +75,10 @@ class OpenSearch(Server):
 
 
 class OpenSearchProxy(Server):
-    """nginx: TLS and basic authentication before OpenSearch, as production's security plugin gives them."""
+    """nginx: TLS and basic authentication before OpenSearch, as production's security plugin gives them.
+
+    Only the expirer's login may delete a snapshot.
+    """
 
     name = "opensearch-proxy"
     ports = ("opensearch",)
@@ -87,16 +90,22 @@ class OpenSearchProxy(Server):
     def prepare(self) -> None:
         home, ports = self.sandbox.home / "proxy", self.sandbox.ports
         home.mkdir(parents=True, exist_ok=True)
-        password = self.sandbox.secret("opensearch", "password").encode()
-        salt = os.urandom(8)
-        # nginx's own salted form; the password is random, so its speed is no weakness.
-        digest = base64.b64encode(hashlib.sha1(password + salt, usedforsecurity=False).digest() + salt).decode()
-        users = home / "users"
-        users.touch(mode=0o600)
-        users.write_text(f"{self.sandbox.secret('opensearch', 'username')}:{{SSHA}}{digest}\n", encoding="utf-8")
+        expirer = self._user("opensearch-expirer")
+        for name, lines in (("users", self._user("opensearch") + expirer), ("expirers", expirer)):
+            users = home / name
+            users.touch(mode=0o600)
+            users.write_text(lines, encoding="utf-8")
         (home / "nginx.conf").write_text(
             _NGINX.format(home=home, certificates=self.sandbox.certificates, ports=ports), encoding="utf-8"
         )
+
+    def _user(self, secret: str) -> str:
+        """A line of nginx's file of users."""
+        password = self.sandbox.secret(secret, "password").encode()
+        salt = os.urandom(8)
+        # nginx's own salted form; the password is random, so its speed is no weakness.
+        digest = base64.b64encode(hashlib.sha1(password + salt, usedforsecurity=False).digest() + salt).decode()
+        return f"{self.sandbox.secret(secret, 'username')}:{{SSHA}}{digest}\n"
 
     def launch(self) -> None:
         home = self.sandbox.home / "proxy"
@@ -139,13 +148,19 @@ http {{
     location @works {{
       return 204;
     }}
+    proxy_http_version 1.1;
+    proxy_set_header Connection "";
+    proxy_set_header Authorization "";
+    proxy_read_timeout 900s;
+    proxy_request_buffering off;
     location / {{
       proxy_pass http://opensearch;
-      proxy_http_version 1.1;
-      proxy_set_header Connection "";
-      proxy_set_header Authorization "";
-      proxy_read_timeout 900s;
-      proxy_request_buffering off;
+    }}
+    location ~ ^/_snapshot/[^/]+/. {{
+      limit_except GET POST PUT {{
+        auth_basic_user_file "{home}/expirers";
+      }}
+      proxy_pass http://opensearch;
     }}
   }}
 }}

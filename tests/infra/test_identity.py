@@ -53,7 +53,12 @@ def test_what_a_role_may_put_it_may_put_under_our_key_and_over_tls_only(prod: Pl
 
 
 @pytest.mark.parametrize(
-    "role", [Role.POSTGRES_WRITER, Role.POSTGRES_ARCHIVER, Role.MINIO_WRITER, Role.OPENSEARCH_WRITER, Role.REPORTER]
+    "role",
+    [
+        *(role for role in Role if role.value.endswith(("-writer", "-expirer"))),
+        Role.POSTGRES_ARCHIVER,
+        Role.REPORTER,
+    ],
 )
 def test_a_writer_reads_no_other_store(prod: Plan, role: Role) -> None:
     own = role.value.partition("-")[0]
@@ -65,6 +70,48 @@ def test_a_writer_reads_no_other_store(prod: Plan, role: Role) -> None:
             Ask(action="kms:Decrypt", use=use, context=VIA_S3),
         ):
             assert not _decide(prod, role, ask)
+
+
+_EXPIRES = {
+    Role.POSTGRES_EXPIRER: ("postgres", "archive/x", "inventory/x"),
+    Role.MINIO_EXPIRER: ("minio", "metadata/minio/x"),
+    # The cluster's own nodes delete the files, for the login that may ask for it.
+    Role.OPENSEARCH_STORE: ("opensearch", "snapshots/x"),
+}
+_MARKED = tuple(
+    (use, key)
+    for use, keys in {
+        "postgres": ("archive/x", "inventory/x", "envelope/x", "leases/x"),
+        "minio": ("metadata/minio/x", "leases/x"),
+        "opensearch": ("snapshots/x", "leases/x"),
+    }.items()
+    for key in keys
+)
+
+
+@pytest.mark.parametrize("role", Role)
+def test_only_the_expirer_of_a_store_ends_its_points(prod: Plan, role: Role) -> None:
+    use, *keys = _EXPIRES.get(role, ("",))
+    may = {
+        (marked, key)
+        for marked, key in _MARKED
+        if _decide(prod, role, Ask(action="s3:DeleteObject", use=marked, key=key))
+    }
+    assert may == {(use, key) for key in keys}
+
+
+@pytest.mark.parametrize("role", [Role.POSTGRES_EXPIRER, Role.MINIO_EXPIRER, Role.OPENSEARCH_EXPIRER])
+def test_an_expirer_writes_no_data(prod: Plan, role: Role) -> None:
+    for use, key in (
+        ("postgres", "archive/x"),
+        ("postgres", "envelope/x"),
+        ("postgres", "inventory/x"),
+        ("minio", "minio-data/x"),
+        ("minio", "metadata/minio/x"),
+        ("opensearch", "snapshots/x"),
+    ):
+        assert not _decide(prod, role, put(use, key))
+    assert not _decide(prod, role, Ask(action="s3:DeleteObject", use="minio", key="minio-data/x"))
 
 
 @pytest.mark.parametrize("role", [Role.VERIFIER, Role.RESTORE_TESTER, Role.REGISTRAR, Role.RESTORER, Role.AGENT])

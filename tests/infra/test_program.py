@@ -26,6 +26,32 @@ CRONJOBS = {
     "opensearch-snapshot": ("0 4 * * *", ["backup", "opensearch", "--type", "full"]),
     "opensearch-snapshot-incr": ("*/30 * * * *", ["backup", "opensearch", "--type", "incr"]),
 }
+EXPIRIES = {
+    "postgresql-expire": ("10 8 * * *", ["expire", "postgres", "--wait", "1800"]),
+    "minio-prune": ("10 8 * * *", ["prune", "minio", "--wait", "360"]),
+    "opensearch-prune": ("10 8 * * *", ["prune", "opensearch", "--wait", "360"]),
+}
+SECRETS = {
+    "postgresql-backup": ["pgbackrest-client"],
+    "postgresql-expire": [],
+    "minio-backup": ["minio-source"],
+    "minio-prune": [],
+    "opensearch-snapshot": ["opensearch"],
+    "opensearch-prune": ["opensearch-expirer"],
+}
+ROLES = {
+    "postgresql-backup": "postgres-writer",
+    "postgresql-expire": "postgres-expirer",
+    "minio-backup": "minio-writer",
+    "minio-prune": "minio-expirer",
+    "opensearch-snapshot": "opensearch-writer",
+    "opensearch-prune": "opensearch-expirer",
+}
+
+
+def _kind(job: str) -> str:
+    """The job's name without the kind of backup that it takes."""
+    return "-".join(job.split("-")[:2])
 
 
 def scheduled(plan: Plan) -> list[Resource]:
@@ -77,8 +103,8 @@ def test_a_run_is_not_pushed_off_its_node_and_has_the_priority_that_is_set(plan:
 
 def test_cronjobs_are_the_runbooks(plan: Plan) -> None:
     found = {job.name: job.inputs["spec"] for job in scheduled(plan)}
-    assert set(found) == set(CRONJOBS)
-    for name, (cron, arguments) in CRONJOBS.items():
+    assert set(found) == {*CRONJOBS, *EXPIRIES}
+    for name, (cron, arguments) in {**CRONJOBS, **EXPIRIES}.items():
         spec = found[name]
         (container,) = spec["jobTemplate"]["spec"]["template"]["spec"]["containers"]
         assert (spec["schedule"], spec["timeZone"], spec["concurrencyPolicy"]) == (cron, "Etc/UTC", "Forbid")
@@ -91,7 +117,6 @@ def test_cronjobs_are_the_runbooks(plan: Plan) -> None:
 
 
 def test_pods_find_their_settings_secrets_and_state(plan: Plan) -> None:
-    secrets = {"postgresql": "pgbackrest-client", "minio": "minio-source", "opensearch": "opensearch"}
     claims = {claim.inputs["metadata"]["name"] for claim in plan.all(":PersistentVolumeClaim")}
     for job in scheduled(plan):
         pod = job.inputs["spec"]["jobTemplate"]["spec"]["template"]["spec"]
@@ -99,13 +124,15 @@ def test_pods_find_their_settings_secrets_and_state(plan: Plan) -> None:
         mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
         volumes = {volume["name"]: volume for volume in pod["volumes"]}
         variables = {entry["name"]: entry["value"] for entry in container["env"]}
-        secret = secrets[job.name.partition("-")[0]]
         assert variables["AIVO_BACKUP_SETTINGS"] == "/etc/aivo-backup/settings.json"
         assert variables["AIVO_BACKUP_SECRETS"] == "/etc/aivo-backup-secrets"
         assert variables["AIVO_BACKUP_STATE"] == "/var/lib/aivo-backup"
         assert variables["AIVO_BACKUP_JOB"] == job.name
         assert volumes[mounts["/etc/aivo-backup"]]["configMap"]["name"] == "aivo-backup-settings"
-        assert volumes[mounts[f"/etc/aivo-backup-secrets/{secret}"]]["secret"]["secretName"] == secret
+        secrets = {path: name for path, name in mounts.items() if path.startswith("/etc/aivo-backup-secrets/")}
+        assert sorted(secrets) == [f"/etc/aivo-backup-secrets/{secret}" for secret in SECRETS[_kind(job.name)]]
+        for path, name in secrets.items():
+            assert volumes[name]["secret"]["secretName"] == path.rpartition("/")[2]
         assert volumes[mounts["/var/lib/aivo-backup"]]["persistentVolumeClaim"]["claimName"] in claims
         assert "emptyDir" in volumes[mounts["/tmp"]]
 
@@ -119,8 +146,7 @@ def test_pods_run_under_an_account_with_its_role(plan: Plan) -> None:
     for job in scheduled(plan):
         name = job.inputs["spec"]["jobTemplate"]["spec"]["template"]["spec"]["serviceAccountName"]
         assert accounts[name].rpartition("/")[2] in roles
-        component = {"postgresql": "postgres"}.get(job.name.split("-")[0], job.name.split("-")[0])
-        assert accounts[name].endswith(f"{component}-writer")
+        assert accounts[name].endswith(f"-{plan.stack}-{ROLES[_kind(job.name)]}")
 
 
 def test_the_settings_are_the_same_everywhere_and_can_be_read_back(plan: Plan) -> None:
@@ -279,11 +305,13 @@ def test_where_the_cipher_pass_is_kept_is_what_roles_may_read() -> None:
 
 
 def test_schedules_can_be_overridden_and_reach_cron_job_and_settings() -> None:
-    registration = register(
-        "local", overrides={"aivo-backup:schedules": {"minio-backup-incr": {"cron": "*/15 * * * *"}}}
-    )
+    # The pruning has to fit between two of them.
+    prune = {"cron": "5 8 * * *", "start_deadline_seconds": 60, "longest_run_seconds": 480}
+    changed = {"minio-backup-incr": {"cron": "*/15 * * * *"}, "minio-prune": prune}
+    registration = register("local", overrides={"aivo-backup:schedules": changed})
     plan = Plan.of("local", registration)
     assert plan.one(":CronJob", "minio-backup-incr").inputs["spec"]["schedule"] == "*/15 * * * *"
+    assert plan.one(":CronJob", "minio-prune").inputs["spec"]["startingDeadlineSeconds"] == 60
     environment = Environment.from_json(json.loads(plan.outputs["settings"]), where="settings.json")
     assert [row.cron for row in environment.backups if row.kind is BackupKind.INCREMENTAL][1] == "*/15 * * * *"
 

@@ -144,6 +144,18 @@ REFUSED: list[tuple[str, str, dict[str, Any], tuple[str, ...]]] = [
         ("repository_type", "sandbox"),
     ),
     ("no folder", "local", {"aivo-backup:opensearch": {"fs_location": ""}}, ("fs_location", "''")),
+    (
+        "expiry meets a backup",
+        "prod",
+        {"aivo-backup:schedules": {"minio-prune": {"cron": "25 8 * * *"}}},
+        ("schedules.minio-prune.cron", "25 8 * * *", "minio-backup-incr may become due"),
+    ),
+    (
+        "no verified point kept",
+        "prod",
+        {"aivo-backup:minio": {"verified_points_kept": 0}},
+        ("minio.verified_points_kept", "0", "1"),
+    ),
     ("unknown job", "prod", {"aivo-backup:schedules": {"minio": {}}}, ("schedules.minio", "minio-backup-incr")),
     (
         "cron",

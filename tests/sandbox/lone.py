@@ -4,6 +4,9 @@ import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from sandbox.provision import Provisioner, Summary
 from sandbox.servers.aws_api import AwsApi
@@ -11,6 +14,7 @@ from sandbox.servers.credentials import generate
 from sandbox.servers.minio import Minio
 from sandbox.state import Sandbox
 
+JOB = "probe"
 NOW = datetime(2026, 11, 23, 6, 0, tzinfo=UTC)
 
 
@@ -43,3 +47,21 @@ def start_lone(home: Path) -> Sandbox:
     }
     sandbox.endpoints_file.write_text(json.dumps(endpoints), encoding="utf-8")
     return sandbox
+
+
+def write_job(
+    sandbox: Sandbox, script: str, *, deadline: int = 60, template: str = "minio-backup", **changes: Any
+) -> None:
+    """A CronJob like the provisioned ones, which runs a shell script. ``changes`` go into its pod's spec."""
+    manifest: dict[str, Any] = yaml.safe_load(
+        (sandbox.home / "kubernetes" / f"cronjob-{template}.yaml").read_text(encoding="utf-8")
+    )
+    manifest["metadata"]["name"] = JOB
+    job: dict[str, Any] = manifest["spec"]["jobTemplate"]["spec"]
+    job["activeDeadlineSeconds"] = deadline
+    pod: dict[str, Any] = job["template"]["spec"]
+    container: dict[str, Any] = pod["containers"][0]
+    container |= {"command": ["sh", "-c"], "args": [script]}
+    container |= changes.pop("container", {})
+    pod |= changes
+    (sandbox.home / "kubernetes" / f"cronjob-{JOB}.yaml").write_text(yaml.safe_dump(manifest), encoding="utf-8")

@@ -23,31 +23,14 @@ from sandbox.pods.identity import inject
 from sandbox.pods.manifests import pod_of_cronjob
 from sandbox.processes import Process
 from sandbox.state import ACCOUNT, Sandbox
-from tests.sandbox.lone import Provisioned
+from tests.sandbox.lone import JOB, Provisioned, write_job
 
-JOB = "probe"
 ACCOUNT_NAME = "aivo-backup-minio-writer"
 
 
 @pytest.fixture
 def sandbox(provisioned: Provisioned) -> Sandbox:
     return provisioned.sandbox
-
-
-def write_job(sandbox: Sandbox, script: str, *, deadline: int = 60, **changes: Any) -> None:
-    """A CronJob like the provisioned ones, which runs a shell script. ``changes`` go into its pod's spec."""
-    manifest: dict[str, Any] = yaml.safe_load(
-        (sandbox.home / "kubernetes" / "cronjob-minio-backup.yaml").read_text(encoding="utf-8")
-    )
-    manifest["metadata"]["name"] = JOB
-    job: dict[str, Any] = manifest["spec"]["jobTemplate"]["spec"]
-    job["activeDeadlineSeconds"] = deadline
-    pod: dict[str, Any] = job["template"]["spec"]
-    container: dict[str, Any] = pod["containers"][0]
-    container |= {"command": ["sh", "-c"], "args": [script]}
-    container |= changes.pop("container", {})
-    pod |= changes
-    (sandbox.home / "kubernetes" / f"cronjob-{JOB}.yaml").write_text(yaml.safe_dump(manifest), encoding="utf-8")
 
 
 def said(sandbox: Sandbox, script: str, *, extra_env: Mapping[str, str] | None = None, **changes: Any) -> list[str]:

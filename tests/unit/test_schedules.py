@@ -1,7 +1,9 @@
 """The table of schedules, cron expansion against an oracle of its own, and EventBridge's spelling."""
 
 import os
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -12,7 +14,10 @@ from aivo_backup.policy.environment import BackupKind, Component
 from aivo_backup.policy.names import Function
 from aivo_backup.policy.schedules import (
     BACKUPS,
+    EXPIRIES,
     SCHEDULED_TIME,
+    ExpiryRun,
+    backup_in_the_way,
     check_cron,
     eventbridge_cron,
     expected_runs,
@@ -51,6 +56,37 @@ def test_registration_comes_after_the_longest_snapshot_and_before_the_test() -> 
     (start,) = expected_runs(snapshot.cron, day, day + timedelta(days=1))
     latest_end = start + timedelta(seconds=snapshot.start_deadline_seconds + snapshot.longest_run_seconds)
     assert latest_end <= registration < test
+
+
+@pytest.mark.parametrize("expiry", EXPIRIES, ids=lambda row: row.name)
+def test_no_backup_becomes_due_while_an_expiry_holds_the_lease(expiry: ExpiryRun) -> None:
+    assert backup_in_the_way(expiry, BACKUPS) is None
+
+
+@pytest.mark.parametrize(
+    ("component", "changes", "name"),
+    [
+        (Component.MINIO, {"cron": "20 8 * * *"}, "minio-backup-incr"),
+        (Component.MINIO, {"longest_run_seconds": 16 * 60}, "minio-backup-incr"),
+        (Component.OPENSEARCH, {"start_deadline_seconds": 9 * 60}, "opensearch-snapshot-incr"),
+        (Component.POSTGRES, {"cron": "30 0 * * 0"}, "postgresql-backup-full"),
+        (Component.POSTGRES, {"cron": "30 1 * * 2"}, "postgresql-backup-incr"),
+    ],
+)
+def test_a_backup_in_the_way_of_an_expiry_is_named(component: Component, changes: dict[str, Any], name: str) -> None:
+    expiry = next(row for row in EXPIRIES if row.component is component)
+    found = backup_in_the_way(replace(expiry, **changes), BACKUPS)
+    assert found is not None
+    assert found.name == name
+
+
+def test_expiries_come_after_the_proofs_of_the_day() -> None:
+    day = datetime(2026, 11, 23, tzinfo=UTC)
+    reports = next(run for run in function_runs() if run.name == "report-daily")
+    (report,) = expected_runs(reports.cron, day, day + timedelta(days=1))
+    for expiry in EXPIRIES:
+        (start,) = expected_runs(expiry.cron, day, day + timedelta(days=1))
+        assert start > report
 
 
 @pytest.mark.parametrize(
