@@ -8,7 +8,7 @@ Times are UTC. Five-field cron as Kubernetes reads it: minute, hour, day of mont
 
 import itertools
 import re
-from bisect import bisect_right
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -201,7 +201,7 @@ def backup_in_the_way(expiry: ExpiryRun, backups: Iterable[ScheduledRun]) -> Sch
             continue
         due = tuple(expected_runs(backup.cron, _LOOKED_AT, _LOOKED_AT + _LOOKED_AT_FOR + span))
         for start in starts:
-            next_due = bisect_right(due, start)
+            next_due = bisect_left(due, start)
             if next_due < len(due) and due[next_due] < start + span:
                 return backup
     return None

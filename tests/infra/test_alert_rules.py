@@ -271,6 +271,9 @@ def test_thresholds_follow_objectives_and_schedule() -> None:
             "minio-backup": {"longest_run_seconds": 600},
             "opensearch-snapshot-incr": {"cron": "*/15 * * * *", "longest_run_seconds": 600},
             "opensearch-snapshot": {"longest_run_seconds": 600},
+            # They must not meet a backup that is due every quarter of an hour.
+            "minio-prune": {"cron": "1 8 * * *", "start_deadline_seconds": 60, "longest_run_seconds": 600},
+            "opensearch-prune": {"cron": "1 9 * * *", "start_deadline_seconds": 60, "longest_run_seconds": 600},
         },
     }
     rules = {rule["alert"]: rule["expr"] for rule in alerts_of(Plan.of("prod", register("prod", overrides=overrides)))}

@@ -67,6 +67,7 @@ def test_no_backup_becomes_due_while_an_expiry_holds_the_lease(expiry: ExpiryRun
     ("component", "changes", "name"),
     [
         (Component.MINIO, {"cron": "20 8 * * *"}, "minio-backup-incr"),
+        (Component.MINIO, {"cron": "30 8 * * *", "longest_run_seconds": 60}, "minio-backup-incr"),
         (Component.MINIO, {"longest_run_seconds": 16 * 60}, "minio-backup-incr"),
         (Component.OPENSEARCH, {"start_deadline_seconds": 9 * 60}, "opensearch-snapshot-incr"),
         (Component.POSTGRES, {"cron": "30 0 * * 0"}, "postgresql-backup-full"),
