@@ -28,7 +28,7 @@ from aivo_backup.catalog.records import (
 )
 from aivo_backup.catalog.spool import Spool
 from aivo_backup.errors import BackupError, UnreachableError, UsageError
-from aivo_backup.policy.codec import from_json, to_json
+from aivo_backup.policy.codec import from_text, to_json
 from aivo_backup.policy.environment import Component, EvidenceSettings
 from aivo_backup.stores.aws import translated
 
@@ -238,7 +238,7 @@ class Catalog:
         def read(key: str) -> R:
             with translated(f"s3://{self._read_bucket}/{key}"):
                 body = self._read_s3.get_object(Bucket=self._read_bucket, Key=key)["Body"].read()
-            return from_json(kind, json.loads(body), where=key)
+            return from_text(kind, body, where=key)
 
         # A year of half-hourly runs is 36,000 objects: one after the other they would outlive a function.
         with ThreadPoolExecutor(_READERS) as pool:

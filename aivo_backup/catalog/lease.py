@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
-from aivo_backup.errors import BackupError, RefusedError
+from aivo_backup.errors import BackupError, ConfigurationError, RefusedError
 from aivo_backup.policy.codec import format_time, parse_time
 from aivo_backup.policy.environment import Component
 from aivo_backup.stores.aws import translated
@@ -103,8 +103,15 @@ class Lease:
                 if error.response.get("Error", {}).get("Code") == "NoSuchKey":
                     return None
                 raise
-            content = json.loads(answer["Body"].read())
-        return content["holder"], parse_time(content["until"]), answer["ETag"]
+            body = answer["Body"].read()
+        try:
+            content = json.loads(body)
+            return content["holder"], parse_time(content["until"]), answer["ETag"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ConfigurationError(
+                f"s3://{self._bucket}/{self._key} is not a lease ({error})",
+                mend="see that no run is under way, then bring its older version back",
+            ) from error
 
     def _write(self, holder: str, until: datetime, *, if_match: str | None) -> str:
         body = json.dumps({"holder": holder, "until": format_time(until)}).encode()

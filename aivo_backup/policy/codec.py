@@ -5,6 +5,7 @@ dataclasses, ``tuple[T, ...]``, ``Mapping[str, T]`` and ``T | None``. It exists 
 validation library: the Pulumi program and the smallest Lambda import it.
 """
 
+import json
 import types
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
@@ -64,6 +65,19 @@ def from_json(kind: type[T], data: object, *, where: str) -> T:
         ConfigurationError: a key is unknown, missing, or of the wrong type; the message names its full path.
     """
     return cast("T", _decode(kind, data, where))
+
+
+def from_text(kind: type[T], text: str | bytes, *, where: str) -> T:
+    """Builds ``kind`` from JSON text.
+
+    Raises:
+        ConfigurationError: it is not JSON, or not this kind: see :func:`from_json`.
+    """
+    try:
+        data = json.loads(text)
+    except ValueError as error:
+        raise ConfigurationError(f"{where} is not JSON: {error}", mend="look at its older versions") from error
+    return from_json(kind, data, where=where)
 
 
 def _decode(kind: Any, data: object, path: str) -> object:

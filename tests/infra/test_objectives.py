@@ -145,7 +145,7 @@ def test_daily_alone_is_refused_by_the_program_with_the_component_and_the_mend(s
 @settings(max_examples=EXAMPLES, deadline=None, database=None)
 @given(timeout=st.integers(1, 4000), objective=st.integers(300, 4000))
 def test_postgres_loses_at_most_what_waits_for_the_archive(timeout: int, objective: int) -> None:
-    """Whatever its own backups do; the other stores, every third minute for a minute, lose less than the least objective."""
+    """Whatever its own backups do; the other stores, every third minute for a minute, lose less than any objective."""
     quick = {"cron": "*/3 * * * *", "start_deadline_seconds": 10, "longest_run_seconds": 60}
     names = [*INCREMENTS.values(), *(entry[0] for entry in FULLS.values())]
     overrides = {

@@ -184,9 +184,10 @@ def new_world(home: Path) -> Generator[World]:
     patch = pytest.MonkeyPatch()
     patch.setenv(HOME_VARIABLE, str(home))
     patch.setenv("PGBACKREST_JOB_RETRY", "0")
-    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "AWS_ENDPOINT_URL", "AWS_CA_BUNDLE"):
-        if name in os.environ:
-            patch.delenv(name)
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "AWS_ENDPOINT_URL", "AWS_CA_BUNDLE", "AWS_PROFILE"):
+        # Set first, so that undoing removes what opening the environment in this process puts there.
+        patch.setenv(name, "")
+        patch.delenv(name)
     world = World(home)
     try:
         servers.up(world.sandbox)

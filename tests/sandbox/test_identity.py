@@ -25,7 +25,7 @@ from sandbox.provision.weakening import weakened_permissions
 from sandbox.state import ACCOUNT, REGION, Sandbox
 from tests.infra.asks import ATTACKS, CIPHER, NEEDS, RECORD, USES, Ask
 from tests.infra.plans import Plan, listed, statements
-from tests.sandbox.lone import Provisioned
+from tests.sandbox.lone import provision_lone
 
 if TYPE_CHECKING:
     from types_boto3_kms.client import KMSClient
@@ -184,8 +184,18 @@ CALLS: dict[str, Callable[[Session, Ask], object]] = {
 
 
 @pytest.fixture(scope="module")
-def world(provisioned: Provisioned) -> World:
-    sandbox = provisioned.sandbox
+def attacked(tmp_path_factory: pytest.TempPathFactory) -> Generator[Sandbox]:
+    """An account of these tests' own: what roles write here (leases, records) is no lease and no record."""
+    home = tmp_path_factory.mktemp("attacked")
+    try:
+        yield provision_lone(home).sandbox
+    finally:
+        Sandbox(home=home).processes.stop_all()
+
+
+@pytest.fixture(scope="module")
+def world(attacked: Sandbox) -> World:
+    sandbox = attacked
     aws = sandbox.aws()
     s3, kms = aws.client("s3"), aws.client("kms")
     versions: dict[str, str] = {}

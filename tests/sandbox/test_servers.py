@@ -103,7 +103,7 @@ def test_postgres_takes_no_password_in_clear(sandbox: Sandbox) -> None:
         )  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["localhost", "minio.aivo.svc.cluster.local", "postgres.aivo.svc.cluster.local"])
+@pytest.mark.parametrize("name", ["localhost", "minio.aivo.svc.cluster.local", "postgresql.aivo.svc.cluster.local"])
 def test_certificates_are_good_for_loopback_and_service_names(sandbox: Sandbox, name: str) -> None:
     context = ssl.create_default_context(cafile=str(sandbox.ca_file))
     context.verify_flags |= ssl.VERIFY_X509_STRICT  # the default from Python 3.13 on
@@ -115,7 +115,9 @@ def test_certificates_are_good_for_loopback_and_service_names(sandbox: Sandbox, 
 
 
 def test_every_port_is_open_on_loopback_alone(sandbox: Sandbox) -> None:
-    ours = {f"{port:04X}" for name, port in asdict(sandbox.ports).items() if name != "pgbackrest"}
+    # The sidecar and the agent come with the provisioned pods, not with the servers.
+    later = ("pgbackrest", "agent")
+    ours = {f"{port:04X}" for name, port in asdict(sandbox.ports).items() if name not in later}
     listening: dict[str, set[str]] = {}
     for table in ("tcp", "tcp6"):
         for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
@@ -149,6 +151,7 @@ def test_endpoints_name_every_store(sandbox: Sandbox) -> None:
         "pgbackrest": f"localhost:{sandbox.ports.pgbackrest}",
         "minio": sandbox.minio_url,
         "opensearch": sandbox.opensearch_url,
+        "agent": f"localhost:{sandbox.ports.agent}",
         "ca_file": str(sandbox.ca_file),
     }
 

@@ -39,7 +39,14 @@ def clock() -> SetClock:
 
 @pytest.fixture
 def s3(monkeypatch: pytest.MonkeyPatch) -> "Iterator[S3Client]":
-    for variable in ("AWS_ENDPOINT_URL", "AWS_CA_BUNDLE", "AWS_PROFILE"):
+    # What leads elsewhere: a variable, and a file that names an endpoint.
+    for variable in (
+        "AWS_ENDPOINT_URL",
+        "AWS_CA_BUNDLE",
+        "AWS_PROFILE",
+        "AWS_CONFIG_FILE",
+        "AWS_SHARED_CREDENTIALS_FILE",
+    ):
         monkeypatch.delenv(variable, raising=False)
     with mock_aws():
         client = boto3.client("s3", region_name="us-east-1")

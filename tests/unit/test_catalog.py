@@ -10,7 +10,7 @@ from botocore.exceptions import ClientError
 from aivo_backup.catalog.catalog import Catalog, record_key
 from aivo_backup.catalog.records import BackupRun, RunStatus
 from aivo_backup.catalog.spool import Spool
-from aivo_backup.errors import UnreachableError, UsageError
+from aivo_backup.errors import ConfigurationError, UnreachableError, UsageError
 from aivo_backup.policy.environment import BackupKind, Component
 from tests.unit.conftest import EVIDENCE
 
@@ -83,4 +83,10 @@ def test_a_damaged_record_is_named(catalog: Catalog, s3: "S3Client") -> None:
     body = {**json.loads('{"id": "x"}'), "colour": "red"}
     s3.put_object(Bucket=EVIDENCE.bucket, Key="records/backup-run/dt=2026-11-22/x.json", Body=json.dumps(body))
     with pytest.raises(Exception, match=r"records/backup-run/dt=2026-11-22/x\.json\.colour is not a known key"):
+        catalog.runs()
+
+
+def test_a_record_that_is_no_json_is_named(catalog: Catalog, s3: "S3Client") -> None:
+    s3.put_object(Bucket=EVIDENCE.bucket, Key="records/backup-run/dt=2026-11-22/x.json", Body=b"x")
+    with pytest.raises(ConfigurationError, match=r"records/backup-run/dt=2026-11-22/x\.json is not JSON"):
         catalog.runs()

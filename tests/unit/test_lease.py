@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from aivo_backup.catalog.lease import TERM, Lease, LeaseHeldError
+from aivo_backup.errors import ConfigurationError
 from aivo_backup.policy.environment import Component
 from tests.unit.conftest import SetClock
 
@@ -33,6 +34,16 @@ def test_it_is_free_again_after_the_block_also_after_a_failure(lease: Lease) -> 
         raise ValueError("boom")
     with lease.held("second"):
         pass
+
+
+def test_what_is_no_lease_is_named_and_left_as_it_is(lease: Lease, s3: "S3Client") -> None:
+    with lease.held("first"):
+        pass
+    (key,) = [entry.get("Key", "") for entry in s3.list_objects_v2(Bucket="aivo-backup-postgres")["Contents"]]
+    s3.put_object(Bucket="aivo-backup-postgres", Key=key, Body=b"x")
+    with pytest.raises(ConfigurationError, match=f"{key} is not a lease"), lease.held("second"):
+        pass
+    assert s3.get_object(Bucket="aivo-backup-postgres", Key=key)["Body"].read() == b"x"
 
 
 def test_a_killed_holder_is_taken_over_after_the_term_and_not_before(lease: Lease, clock: SetClock) -> None:
