@@ -39,7 +39,7 @@ def test_it_is_free_again_after_the_block_also_after_a_failure(lease: Lease) -> 
 def test_what_is_no_lease_is_named_and_left_as_it_is(lease: Lease, s3: "S3Client") -> None:
     with lease.held("first"):
         pass
-    (key,) = [entry.get("Key", "") for entry in s3.list_objects_v2(Bucket="aivo-backup-postgres")["Contents"]]
+    key = "leases/postgres"
     s3.put_object(Bucket="aivo-backup-postgres", Key=key, Body=b"x")
     with pytest.raises(ConfigurationError, match=f"{key} is not a lease"), lease.held("second"):
         pass
