@@ -42,11 +42,13 @@ class Spool:
         with ExitStack() as stack:
             try:
                 self._folder.mkdir(parents=True, exist_ok=True)
-                file = stack.enter_context(partial.open("w", encoding="utf-8"))
+                # Unbuffered: on a full disk, closing a buffered file would try, and fail, once more.
+                file = stack.enter_context(partial.open("wb", buffering=0))
                 # The lock belongs to the open file: it ends with the process, however that ends.
                 fcntl.flock(file, fcntl.LOCK_EX)
-                json.dump({"key": key, "body": body}, file)
-                file.flush()
+                rest = json.dumps({"key": key, "body": body}).encode()
+                while rest:
+                    rest = rest[file.write(rest) :]
                 os.fsync(file.fileno())
                 partial.replace(target)
             except OSError as error:

@@ -99,6 +99,7 @@ class Author:
         now: the end of the last whole day.
         last_day: no backup succeeds from that day on.
         gone: sets that an expiry took; no backup builds on them any more.
+        reach: nobody recovers to a moment further back than this, since none further back is promised.
     """
 
     dice: random.Random
@@ -110,6 +111,7 @@ class Author:
     unlucky: float = 0.1
     last_day: int = 10_000
     gone: set[str] = field(default_factory=set[str])
+    reach: timedelta = timedelta(days=14)
 
     def history(self) -> History:
         return History(
@@ -125,7 +127,7 @@ class Author:
         start = self.now
         idle = not self.sets or self.sets[-1].ended <= start
         if self.switch is None and idle and (start - BEGINNING).days > 5 and self._happens(0.02):
-            back = start - timedelta(hours=self.dice.randrange(1, 5 * DAY))
+            back = start - timedelta(hours=self.dice.randrange(1, min(5 * DAY, int(self.reach / timedelta(hours=1)))))
             self.switch = Switch(at=start, back_to=back)
             self._archive(range(number(back), number(start)))
         sunday = (start - BEGINNING).days % 7 == 0

@@ -106,9 +106,10 @@ def findings(play: Play, days: int) -> Iterator[str]:
         yield from play.day()
 
 
-def author_of(seed: int, *, unlucky: float = 0.1, last_day: int = 10_000) -> Author:
+def author_of(seed: int, *, unlucky: float = 0.1, last_day: int = 10_000, promise: Promise = PROMISES) -> Author:
     """A history that is the same for the same seed."""
-    return Author(random.Random(seed), unlucky=unlucky, last_day=last_day)  # noqa: S311 - no secret
+    dice = random.Random(seed)  # noqa: S311 - no secret
+    return Author(dice, unlucky=unlucky, last_day=last_day, reach=promise.window)
 
 
 def mutants_findings(plan: PlanExpiry, seeds: range, days: int) -> str:
