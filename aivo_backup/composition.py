@@ -25,7 +25,7 @@ from aivo_backup.secrets import ManagedSecrets, MountedSecrets, Secrets
 from aivo_backup.stores.aws import assumed, in_region, s3_client, session, translated
 from aivo_backup.stores.eks import ClusterApi
 from aivo_backup.stores.eks import connect as connect_cluster
-from aivo_backup.stores.minio.s3 import S3ObjectStore
+from aivo_backup.stores.minio.lean import LeanS3ObjectStore
 from aivo_backup.stores.minio.store import MinioStore
 from aivo_backup.stores.opensearch.client import connect
 from aivo_backup.stores.opensearch.cluster import Cluster
@@ -230,13 +230,22 @@ class App:
     @cached_property
     def minio(self) -> MinioStore:
         """The MinIO engine. Without a login for the source it can list and test points, and no more."""
-        return self._minio(S3ObjectStore(self.minio_source) if self._has(names.SECRET_MINIO_SOURCE) else None)
+        source = None
+        if self._has(names.SECRET_MINIO_SOURCE):
+            session, ca_file = self._minio_session(), self.endpoints.ca_file
+            source = LeanS3ObjectStore(self.minio_source, session=session, ca_file=ca_file)
+        return self._minio(source)
 
-    def _minio(self, source: S3ObjectStore | None) -> MinioStore:
+    def _minio(self, source: LeanS3ObjectStore | None) -> MinioStore:
         return MinioStore(
             settings=self.environment.minio,
             source=source,
-            target=S3ObjectStore(self.s3, encryption_key=self.environment.key(Component.MINIO)),
+            target=LeanS3ObjectStore(
+                self.s3,
+                session=self.aws,
+                ca_file=self.endpoints.ca_file,
+                encryption_key=self.environment.key(Component.MINIO),
+            ),
             bucket=self.environment.bucket(Component.MINIO),
             clock=self.clock,
         )
@@ -248,14 +257,14 @@ class App:
         Raises:
             ConfigurationError: its login is missing.
         """
-        return s3_client(
-            boto3.Session(
-                aws_access_key_id=self.secrets.read(names.SECRET_MINIO_SOURCE, "access-key"),
-                aws_secret_access_key=self.secrets.read(names.SECRET_MINIO_SOURCE, "secret-key"),
-                region_name=self.environment.region,
-            ),
-            endpoint_url=self.environment.minio.endpoint,
-            ca_file=self.endpoints.ca_file,
+        endpoint, ca_file = self.environment.minio.endpoint, self.endpoints.ca_file
+        return s3_client(self._minio_session(), endpoint_url=endpoint, ca_file=ca_file)
+
+    def _minio_session(self) -> boto3.Session:
+        return boto3.Session(
+            aws_access_key_id=self.secrets.read(names.SECRET_MINIO_SOURCE, "access-key"),
+            aws_secret_access_key=self.secrets.read(names.SECRET_MINIO_SOURCE, "secret-key"),
+            region_name=self.environment.region,
         )
 
     @cached_property
