@@ -201,6 +201,19 @@ def test_another_cluster_is_not_replaced(lab: Lab, before: Before) -> None:
     assert sorted(other.parent.iterdir()) == listing
 
 
+def test_newer_writes_in_the_very_segment_of_the_target_are_counted(lab: Lab, before: Before) -> None:
+    del before
+    lab.archive_all()
+    lab.note("kept")
+    moment = lab.now()
+    position = str(lab.sql("SELECT pg_current_wal_lsn()::text")[0][0])
+    lab.note("newer, in the same segment")
+    lab.archive_all()
+    for target in (at(moment), Target(kind=TargetKind.LSN, value=position)):
+        assert lab.plan(target, lab.in_place(stop=True)).newer_wal_segments == 1
+    assert lab.plan(LATEST, lab.in_place(stop=True)).newer_wal_segments == 0
+
+
 def test_too_little_room_is_refused(lab: Lab, before: Before, monkeypatch: pytest.MonkeyPatch) -> None:
     del before
     usage = shutil.disk_usage(lab.home)

@@ -5,7 +5,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psycopg
@@ -96,7 +96,7 @@ class RestorePlan:
         wal_segments: how many segments may be replayed after the set.
         stops_server: a running server is stopped first.
         set_aside: where the present data directory goes; empty when there is none.
-        newer_wal_segments: how many archived segments hold what was written after the target, and so what a restore in
+        newer_wal_segments: how many archived segments may hold what was written after the target, and so what one in
             place loses; None when a transaction or a name does not tell.
         copied_first: how the copy that a delta restore starts from is made; empty when there is none.
         expected_seconds: from the configured restore rate, or from ``measured_restores`` restores that were measured.
@@ -226,15 +226,19 @@ class Restorer:
         return Window(line=line, sets=usable_sets(info.sets, line, info.archive_id), newest=newest)
 
     def _newer(self, target: Target, backup: BackupSet, replay: Replay) -> int | None:
-        newest = Segment.parse(replay.newest.name)
+        # The segment that holds the target counts: what was written right after it lies there.
+        newest = Segment.parse(replay.newest.name).number
         match target.kind:
             case TargetKind.LATEST:
                 return 0
-            case TargetKind.TIME | TargetKind.SET:
-                last = backup.wal_stop if target.kind is TargetKind.SET else self._last_needed(target, backup, replay)
-                return newest.number - Segment.parse(last).number
+            case TargetKind.TIME if target.time and replay.newest.stored + timedelta(seconds=1) <= target.time:
+                return 0
+            case TargetKind.TIME:
+                return newest - Segment.parse(self._last_needed(target, backup, replay)).number + 1
+            case TargetKind.SET:
+                return newest - Segment.parse(backup.wal_stop).number + 1
             case TargetKind.LSN:
-                return max(0, newest.number - parse_lsn(target.value) // DEFAULT_SEGMENT_BYTES)
+                return max(0, newest - parse_lsn(target.value) // DEFAULT_SEGMENT_BYTES + 1)
             case TargetKind.XID | TargetKind.NAME:
                 return None
 
