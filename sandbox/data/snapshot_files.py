@@ -29,9 +29,9 @@ def data_files(location: Path, snapshot_uuid: str) -> list[Path]:
     return sorted(found, key=lambda path: (-path.stat().st_size, path.name))
 
 
-def flip_byte(path: Path) -> int:
-    """Inverts the lowest bit of the byte in the middle of a file, and answers its offset. Twice heals."""
-    offset = path.stat().st_size // 2
+def flip_byte(path: Path, offset: int | None = None) -> int:
+    """Inverts the lowest bit of one byte of a file, the middle one unless told, and answers its offset. Twice heals."""
+    offset = path.stat().st_size // 2 if offset is None else offset
     with path.open("r+b") as file:
         file.seek(offset)
         value = file.read(1)[0]

@@ -14,6 +14,7 @@ from opensearchpy.helpers import bulk
 from aivo_backup.catalog.records import Check, RecoveryPoint
 from aivo_backup.policy.codec import format_time
 from aivo_backup.policy.environment import BackupKind, Component, OpenSearchSettings, RepositoryType
+from aivo_backup.policy.names import SECRET_OPENSEARCH
 from aivo_backup.stores.opensearch import Cluster, OpenSearchStore, RestoreRequest, RestoreResult, connect
 from aivo_backup.stores.port import Stopwatch, TakenBackup, TestedRestore, silent
 from sandbox.state import Sandbox
@@ -103,13 +104,13 @@ def check(tested: TestedRestore, name: str) -> Check:
     return next(item for item in tested.checks if item.name == name)
 
 
-def login(sandbox: Sandbox) -> OpenSearch:
-    """A client of the sandbox's OpenSearch."""
+def login(sandbox: Sandbox, secret: str = SECRET_OPENSEARCH) -> OpenSearch:
+    """A client of the sandbox's OpenSearch. Only the expirer's login may delete snapshots."""
     return connect(
         sandbox.opensearch_url,
         str(sandbox.ca_file),
-        sandbox.secret("opensearch", "username"),
-        sandbox.secret("opensearch", "password"),
+        sandbox.secret(secret, "username"),
+        sandbox.secret(secret, "password"),
     )
 
 

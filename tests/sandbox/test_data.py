@@ -30,8 +30,9 @@ LARGE = 17 * 1024 * 1024
 
 
 @pytest.fixture
-def dsn(sandbox: Sandbox) -> Generator[str]:
-    """A database of the test's own."""
+def dsn(sandbox: Sandbox) -> str:
+    """A database of the test's own. It stays until the next run resets the sandbox: dropping it waits for the archiver,
+    and that for minutes for the sidecar, which comes with provisioned pods only."""
     name = f"data_{uuid.uuid4().hex[:8]}"
 
     def to(database: str) -> str:
@@ -47,8 +48,7 @@ def dsn(sandbox: Sandbox) -> Generator[str]:
 
     with psycopg.connect(to("postgres"), autocommit=True) as connection:
         connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-        yield to(name)
-        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    return to(name)
 
 
 @pytest.fixture

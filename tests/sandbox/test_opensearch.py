@@ -20,11 +20,13 @@ from aivo_backup.errors import (
     VerificationError,
 )
 from aivo_backup.policy.environment import BackupKind
+from aivo_backup.policy.names import SECRET_OPENSEARCH_EXPIRER
 from aivo_backup.stores.opensearch import OpenSearchStore, PartialSnapshotError, connect
+from aivo_backup.stores.opensearch.cluster import Cluster
 from aivo_backup.stores.port import silent
 from sandbox.data.snapshot_files import data_files, flip_byte
 from sandbox.state import Sandbox
-from tests.sandbox.opensearch_world import DOCUMENTS, World, as_point, check, failed, made
+from tests.sandbox.opensearch_world import DOCUMENTS, World, as_point, check, failed, login, made
 
 
 @pytest.fixture
@@ -167,7 +169,17 @@ def test_a_byte_flipped_in_a_segment_fails_the_check_by_index_shard_and_file(wor
 
 
 @pytest.mark.parametrize(
-    "what", ["table of contents", "snapshot", "index", "shard", "data, lost", "shard, lost", "snapshot, lost"]
+    "what",
+    [
+        "table of contents",
+        "table of contents, a name",
+        "snapshot",
+        "index",
+        "shard",
+        "data, lost",
+        "shard, lost",
+        "snapshot, lost",
+    ],
 )
 def test_damage_to_any_other_file_that_a_restore_reads_is_named(world: World, tmp_path: Path, what: str) -> None:
     point = world.backup()
@@ -180,16 +192,19 @@ def test_damage_to_any_other_file_that_a_restore_reads_is_named(world: World, tm
         "shard": (shard, shard.name),
         "data": (file := data_files(world.location, uid)[0], file.name),
     }
-    file, said = files[what.removesuffix(", lost")]
+    file, said = files[what.partition(",")[0]]
     if what.endswith("lost"):
         file.unlink()
+    elif said == "index-N":
+        # It has no checksum: what OpenSearch sees depends on the byte.
+        flip_byte(file, file.read_bytes().index(world.people.encode()) if what.endswith("name") else 0)
     else:
         flip_byte(file)
     # OpenSearch does not say which file of a shard it misses; index and shard it does.
     named = {"shard, lost": f"{world.prefix}-.*\\[0\\].*is missing", "snapshot, lost": point.id}.get(what, said)
 
     # The repository as production has it registered still answers from memory.
-    if what == "table of contents":
+    if said == "index-N":
         assert [held.point for held in world.store.held_points()] == [point.id]
     try:
         told = str(failed(world.tested(point, tmp_path)))
@@ -290,10 +305,11 @@ def test_what_cannot_work_is_said_in_one_line(world: World, sandbox: Sandbox, tm
         assert "\n" not in str(caught.value)
 
 
-def test_a_point_that_is_gone_or_too_large_is_not_tested_green(world: World, tmp_path: Path) -> None:
+def test_a_point_that_is_gone_or_too_large_is_not_tested_green(world: World, sandbox: Sandbox, tmp_path: Path) -> None:
     point = world.backup()
     with pytest.raises(RefusedError, match="GB free"):
         world.tested(replace(point, size_bytes=10**17), tmp_path)
-    world.cluster.delete("_snapshot", world.settings.repository, point.id, what="test")
+    expirer = Cluster(login(sandbox, SECRET_OPENSEARCH_EXPIRER))
+    expirer.delete("_snapshot", world.settings.repository, point.id, what="test")
     with pytest.raises(VerificationError, match=f"no snapshot {point.id}"):
         world.tested(point, tmp_path)

@@ -8,6 +8,8 @@ from typing import Any
 
 _RUNNING = {"INIT", "IN_PROGRESS", "STARTED", "ABORTED", "WAITING", "QUEUED"}
 
+# The table of contents carries no checksum: with a damaged name in it, an index of the snapshot is unknown there.
+_NOT_IN_TABLE = "Tried to resolve unknown index"
 # What OpenSearch says of a file that cannot be what was written. Names in Java class form come from the reasons of
 # unassigned shards, those in lower case from answers to requests.
 _DAMAGE = (
@@ -29,7 +31,9 @@ _DAMAGE = (
     "could not read repository data",
     "json_parse_exception",
     "parsing_exception",
+    _NOT_IN_TABLE,
 )
+TABLE_OF_CONTENTS = "the table of contents (index-N)"
 _FILE = re.compile(
     r"name \[([^\]]+)\]|blob=\\?\"([^\"\\]+)|VerifyingIndexOutput\(([^)]+)\)|NoSuchFileException\[([^\]]+)"
 )
@@ -78,6 +82,8 @@ def damaged_file(text: str) -> str:
 
     For data it is Lucene's own name (``_1.cfs``), for metadata the blob in the repository (``snap-….dat``).
     """
+    if _NOT_IN_TABLE in text:
+        return TABLE_OF_CONTENTS
     match = _FILE.search(text)
     return next((group for group in match.groups() if group), "") if match else ""
 

@@ -23,6 +23,7 @@ from aivo_backup.stores.opensearch.recovery import (
 from aivo_backup.stores.opensearch.repository import Repository
 from aivo_backup.stores.opensearch.snapshots import Snapshot, Snapshots
 from aivo_backup.stores.opensearch.states import (
+    TABLE_OF_CONTENTS,
     Counted,
     SnapshotOutcome,
     count_problem,
@@ -261,5 +262,5 @@ def _check(name: str, problems: Sequence[str], fine: str) -> Check:
 
 
 def _unreadable(name: str, reason: str) -> str:
-    file = damaged_file(reason) or "the table of contents (index-N)"
+    file = damaged_file(reason) or TABLE_OF_CONTENTS
     return f"the snapshot {name} cannot be read: {file} is damaged ({reason[:300]})"

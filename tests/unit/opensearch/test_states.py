@@ -61,6 +61,7 @@ def test_missing_shards_are_named_and_many_are_summed_up() -> None:
         ('CorruptIndexException: (resource=X(readBlob(blob="snap-abc.dat")))', "snap-abc.dat"),
         (r"CorruptStateException (blob=\"meta-abc.dat\")", "meta-abc.dat"),
         ("NoSuchFileException[/snapshots/indices/i/0/__blob]", "/snapshots/indices/i/0/__blob"),
+        ("null_pointer_exception: Tried to resolve unknown index [packages]", "the table of contents (index-N)"),
         ("repository_exception: Unexpected exception when loading repository data", ""),
     ],
 )
