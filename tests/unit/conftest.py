@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import boto3
 import pytest
 from moto import mock_aws
+from moto.moto_server.threaded_moto_server import ThreadedMotoServer  # pyright: ignore[reportMissingTypeStubs] - moto types itself, and says so only of some modules
 
 from aivo_backup.catalog.catalog import Catalog
 from aivo_backup.catalog.spool import Spool
@@ -53,6 +54,16 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> "Iterator[S3Client]":
         client.create_bucket(Bucket=EVIDENCE.bucket, ObjectLockEnabledForBucket=True)
         client.create_bucket(Bucket="aivo-backup-postgres")
         yield client
+
+
+@pytest.fixture(scope="session")
+def endpoint() -> "Iterator[str]":
+    """moto on a port of its own, with the state of this process: for clients other than boto3."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
 
 
 @pytest.fixture

@@ -60,7 +60,7 @@ def event(function: Function) -> dict[str, object]:
 
 
 @pytest.fixture
-def deployed(s3: "S3Client", monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Environment:
+def deployed(s3: "S3Client", endpoint: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Environment:
     """An environment as the Pulumi program publishes it, and the variables that the function has."""
     plain = generated_environment()
     settings = replace(
@@ -79,6 +79,7 @@ def deployed(s3: "S3Client", monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
         s3.create_bucket(Bucket=bucket)
     s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
     monkeypatch.setenv("AWS_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
     monkeypatch.setenv("AIVO_BACKUP_SETTINGS", f"ssm:{PARAMETER}")
     monkeypatch.setenv("AIVO_BACKUP_STATE", str(tmp_path / "state"))
     monkeypatch.delenv("AIVO_BACKUP_SECRETS", raising=False)

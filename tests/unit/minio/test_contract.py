@@ -1,12 +1,10 @@
 """Every implementation of the port keeps its contract; the sandbox's tests hold the real MinIO to it."""
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import boto3
 import pytest
 import urllib3
-from moto.moto_server.threaded_moto_server import ThreadedMotoServer  # pyright: ignore[reportMissingTypeStubs] - moto types itself, and says so only of some modules
 
 from aivo_backup.stores.aws import s3_client
 from aivo_backup.stores.minio.lean import LeanS3ObjectStore
@@ -42,16 +40,6 @@ class TestS3(ObjectStoreContract):
             head = s3.head_object(Bucket=BUCKET, Key=key)
             assert head.get("ServerSideEncryption") == "aws:kms"
             assert head.get("SSEKMSKeyId") == "arn:aws:kms:us-east-1:123456789012:key/minio"
-
-
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    """moto on a port of its own."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
 
 
 class TestLeanS3(ObjectStoreContract):
