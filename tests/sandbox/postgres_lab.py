@@ -212,8 +212,10 @@ class Lab:
         )
 
     def backup(self, kind: BackupKind) -> tuple[RecoveryPoint, TakenBackup]:
+        """Returns once the second of the set's end is over: pgBackRest knows no finer, so a moment in it is older."""
         started = datetime.now(UTC)
         taken = self.store().backup(kind, now=started, progress=silent)
+        time.sleep(1 - time.time() % 1)
         return point_of(taken, kind, started), taken
 
     def restore_test(

@@ -103,7 +103,6 @@ def test_random_instants_bring_back_exactly_what_was_committed_by_then(lab: Lab)
     randomly = random.Random(SEED)  # noqa: S311 - a choice of moments, no secret
     lab.sql("CREATE TABLE rows (id bigserial PRIMARY KEY, filler text DEFAULT repeat('x', 100))")
     lab.backup(BackupKind.FULL)
-    time.sleep(1.1)  # the end of a set is known to the second only
 
     def write_for(seconds: float) -> tuple[datetime, datetime]:
         start = lab.now()
