@@ -11,12 +11,12 @@ help:
 	@echo "make test-all  the same with the full counts of property and fault tests"
 	@echo "make image     the one image of jobs, sidecar and functions, into build/image/"
 	@echo "make e2e       the same on a real single-node Kubernetes, with that image"
-	@echo "make lint      style, types, import directions"
+	@echo "make lint      style, types, import directions, shell scripts"
 	@echo "make plan      STACK=prod: what Pulumi would register, in build/plan/"
 	@echo "make plan-diff STACK=prod BASE=main: what a change does to that, against a git ref"
 	@echo "make lambdas   the functions' zip packages, in build/lambdas/"
 	@echo "make bench     every benchmark beside its peer (BENCH=program: one), in build/bench/"
-	@echo "make runbook   docs/runbook from the recovery plans"
+	@echo "make runbook   docs/runbook from the recovery plans, docs/runbook-commands.md from its table"
 	@echo "make lock      requirements.txt from pyproject.toml"
 	@echo "make clean     stop the sandbox and remove what was built (the shared tool cache stays)"
 
@@ -46,6 +46,7 @@ lint: setup
 	@$(VENV)/ruff format --check .
 	@$(VENV)/basedpyright
 	@$(VENV)/lint-imports
+	@$(VENV)/shellcheck --external-sources infra/backup/*.sh
 
 format: setup
 	@$(VENV)/ruff check --fix .

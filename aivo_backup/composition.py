@@ -231,7 +231,7 @@ class App:
     def minio(self) -> MinioStore:
         """The MinIO engine. Without a login for the source it can list and test points, and no more."""
         source = None
-        if self._has(names.SECRET_MINIO_SOURCE):
+        if self.secrets.has(names.SECRET_MINIO_SOURCE):
             session, ca_file = self._minio_session(), self.endpoints.ca_file
             source = LeanS3ObjectStore(self.minio_source, session=session, ca_file=ca_file)
         return self._minio(source)
@@ -300,9 +300,6 @@ class App:
             self.secrets.read(secret, "username"),
             self.secrets.read(secret, "password"),
         )
-
-    def _has(self, secret: str) -> bool:
-        return (self.secrets_folder / secret).is_dir() or isinstance(self.secrets, ManagedSecrets)
 
 
 def open_environment(variables: Mapping[str, str], *, outside: bool = False) -> App:

@@ -1,6 +1,7 @@
 """Where logins come from: mounted Kubernetes secrets, or AWS Secrets Manager outside the cluster. Never from argv."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -22,6 +23,10 @@ class Secrets(Protocol):
         """
         ...
 
+    def has(self, secret: str) -> bool:
+        """Whether there may be such a secret: a value of it is worth reading."""
+        ...
+
 
 class MountedSecrets:
     """A folder per secret, a file per key, as Kubernetes mounts them."""
@@ -38,6 +43,10 @@ class MountedSecrets:
             raise ConfigurationError(
                 f"secret {secret} has no key {key}: {file} {error.strerror}", mend=f"mount the secret {secret} there"
             ) from error
+
+    def has(self, secret: str) -> bool:
+        """See :class:`Secrets`."""
+        return (self.folder / secret).is_dir()
 
 
 class ManagedSecrets:
@@ -60,3 +69,28 @@ class ManagedSecrets:
             return str(json.loads(text)[key])
         except (ValueError, KeyError, TypeError) as error:
             raise ConfigurationError(f"secret {name} has no key {key}", mend="store it as a JSON object") from error
+
+    def has(self, secret: str) -> bool:
+        """See :class:`Secrets`. Asking would cost a call; reading says what is missing."""
+        return True
+
+
+class GivenSecrets:
+    """Values that the caller brings along, before those of the environment.
+
+    Args:
+        given: secret and key to value.
+    """
+
+    def __init__(self, given: Mapping[tuple[str, str], str], otherwise: Secrets) -> None:
+        self._given = given
+        self._otherwise = otherwise
+
+    def read(self, secret: str, key: str) -> str:
+        """See :class:`Secrets`."""
+        value = self._given.get((secret, key))
+        return self._otherwise.read(secret, key) if value is None else value
+
+    def has(self, secret: str) -> bool:
+        """See :class:`Secrets`."""
+        return any(name == secret for name, _ in self._given) or self._otherwise.has(secret)

@@ -22,6 +22,8 @@ _PYTHON = "3.11"
 _SITE = f"usr/local/lib/python{_PYTHON}/dist-packages"
 _COMMAND = "usr/local/bin/aivo-backup"
 _PRODUCT = ("aivo_backup", "lambdas")
+_SCRIPTS = "usr/local/share/aivo-backup/backup"
+"""The runbook's own entry points, for whoever runs the image by hand."""
 # Wheels for what Debian's Python and C library can load.
 _PLATFORMS = ("manylinux_2_36", "manylinux_2_34", "manylinux_2_28", "manylinux_2_17", "manylinux2014")
 # Kept from the root: manuals nobody reads in a pod, and translations.
@@ -125,7 +127,8 @@ def python_layer(workshop: Workshop, debian: Path) -> Path:
 
 
 def product_layer(workshop: Workshop, debian: Path) -> Path:
-    """This package, its functions and its command."""
+    """This package, its functions, its command and the runbook's scripts."""
+    scripts = sorted((ROOT / "infra" / "backup").glob("*.sh"))
     sources = sorted(
         path
         for name in _PRODUCT
@@ -140,15 +143,19 @@ def product_layer(workshop: Workshop, debian: Path) -> Path:
                 copy = layer / _SITE / source.relative_to(ROOT)
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(source, copy)
+            (layer / _SCRIPTS).mkdir(parents=True)
+            for script in scripts:
+                shutil.copyfile(script, layer / _SCRIPTS / script.name)
             command = layer / _COMMAND
             command.parent.mkdir(parents=True)
             command.write_text(_COMMAND_TEXT)
             _compile(Path(work), layer / _SITE, debian)
             _set_modes(layer)
-            command.chmod(0o755)
+            for executable in (command, *(layer / _SCRIPTS).iterdir()):
+                executable.chmod(0o755)
             write_layer(layer, target, epoch=workshop.epoch)
 
-    content = [f"{source.relative_to(ROOT)}".encode() + b"\0" + source.read_bytes() for source in sources]
+    content = [f"{source.relative_to(ROOT)}".encode() + b"\0" + source.read_bytes() for source in (*sources, *scripts)]
     return workshop.layer("product", [debian.name.encode(), *content], build)
 
 
