@@ -72,6 +72,7 @@ bench: setup
 
 runbook: setup
 	@$(VENV)/python -m sandbox.runbook
+	@$(VENV)/python -m sandbox.runbook_commands
 
 clean:
 	@if [ -x $(VENV)/python ]; then $(VENV)/python -m sandbox.commands reset; fi

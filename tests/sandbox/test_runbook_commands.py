@@ -1,8 +1,10 @@
-"""The runbook's own scripts, called as it calls them, on real stores: infra/backup/*.sh."""
+"""The commands of the runbook this project began from: its scripts and whatever is called supported, on real stores."""
 
 import json
 import os
+import re
 import secrets
+import shlex
 import shutil
 import subprocess
 from collections.abc import Generator, Mapping
@@ -14,11 +16,16 @@ import pytest
 
 from aivo_backup.stores.aws import s3_client
 from aivo_backup.stores.opensearch import Cluster, connect
+from sandbox.runbook_commands import Verdict, table
 from sandbox.state import CHECKOUT, REGION, Sandbox
 from tests.sandbox.cli import Cli
 from tests.sandbox.postgres_cli import on_lab
 from tests.sandbox.postgres_lab import Lab, new_lab
 
+TABLE = table()
+SUPPORTED = [line for part in TABLE.parts if part.verdict is Verdict.SUPPORTED for line in part.lines]
+# GET requests, of what is supported and of what was corrected into one.
+REQUESTS = [line for line in (*SUPPORTED, *(part.now for part in TABLE.parts)) if line.startswith("curl ")]
 SCRIPTS = CHECKOUT / "infra" / "backup"
 NO_BUCKET = "aivo-backup-of-somebody-else"
 
@@ -59,6 +66,14 @@ def refused(cli: Cli, sandbox: Sandbox, script: str, said: str, **variables: str
     assert cli.records(sandbox) == before
 
 
+def assert_listed(sandbox: Sandbox, runbooks: str, bucket: str) -> None:
+    """What the runbook lists with ``aws s3 ls`` in its bucket is there to be listed in this one."""
+    prefixes = [found[1] for line in SUPPORTED if (found := re.fullmatch(rf"aws s3 ls s3://{runbooks}/(\S+).*", line))]
+    assert prefixes
+    for prefix in prefixes:
+        assert sandbox.aws().client("s3").list_objects_v2(Bucket=bucket, Prefix=prefix)["KeyCount"] > 0, prefix
+
+
 @pytest.fixture(scope="module")
 def lab(sandbox: Sandbox) -> Generator[Lab]:
     yield from new_lab(sandbox)
@@ -75,7 +90,7 @@ def named(lab: Lab) -> dict[str, str]:
     }
 
 
-def test_a_full_and_an_incremental_backup_of_postgresql(cli: Cli, lab: Lab) -> None:
+def test_a_full_and_an_incremental_backup_of_postgresql(cli: Cli, lab: Lab, sandbox: Sandbox) -> None:
     on_lab(cli, lab)
     variables = named(lab)
     full = call(cli, "pgbackrest.sh", BACKUP_TYPE="full", **variables)
@@ -84,6 +99,7 @@ def test_a_full_and_an_incremental_backup_of_postgresql(cli: Cli, lab: Lab) -> N
     assert increment.code == 0, increment.err
     point = json.loads(increment.out)["point"]
     assert (point["kind"], point["depends_on"]) == ("incr", [full.out.split()[3].rstrip(",")])
+    assert_listed(sandbox, "aivo-backup-postgres", lab.bucket)
     assert variables["PASS"] not in full.out + full.err + increment.out + increment.err
 
 
@@ -136,6 +152,7 @@ def test_a_full_backup_of_minio_with_the_login_of_the_variables(
     assert point["kind"] == "full"
     listing = sandbox.aws().client("s3").list_objects_v2(Bucket=minio["BACKUP_TARGET_BUCKET"], Prefix="minio-data/")
     assert listing["KeyCount"] == 3
+    assert_listed(sandbox, "aivo-backup-minio", minio["BACKUP_TARGET_BUCKET"])
     assert minio["MINIO_SOURCE_SECRET_KEY"] not in done.out + done.err
     refused(cli, sandbox, "minio-sync.sh", "buckets.minio", **{**minio, "BACKUP_TARGET_BUCKET": NO_BUCKET})
     refused(cli, sandbox, "minio-sync.sh", "minio.endpoint", **{**minio, "MINIO_SOURCE_ENDPOINT": "http://minio:9000"})
@@ -177,6 +194,32 @@ def test_a_snapshot_of_opensearch_with_the_login_of_the_variables(
         cli, sandbox, "os-snapshots.sh", "opensearch.endpoint", **{**opensearch, "OPENSEARCH_ENDPOINT": "https://x"}
     )
     refused(cli, sandbox, "os-snapshots.sh", "buckets.opensearch", **{**opensearch, "SNAPSHOT_BUCKET": NO_BUCKET})
+
+
+def requests_answer(cli: Cli, opensearch: Mapping[str, str], sandbox: Sandbox) -> None:
+    """Every request of the table, by curl itself. Only host, login and names are this test's."""
+    login = cli.folder / "netrc"
+    user, password = opensearch["OPENSEARCH_USERNAME"], opensearch["OPENSEARCH_PASSWORD"]
+    login.write_text(f"default login {user} password {password}")
+    name = f"entry-{cli.folder.name}"
+    assert len(REQUESTS) == 5
+    for line in REQUESTS:
+        command = line.partition(" | ")[0].replace("aivo-snapshots", name).replace("index-name", name)
+        url = re.sub(r"https://[^/]+", opensearch["OPENSEARCH_ENDPOINT"], shlex.split(command)[-1])
+        argv = ["curl", "--silent", "--fail", "--cacert", str(sandbox.ca_file), "--netrc-file", str(login), url]
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, url
+        assert isinstance(json.loads(done.stdout), dict), url
+
+
+def test_what_is_asked_of_the_database_and_of_the_machine(lab: Lab) -> None:
+    (query,) = (line for line in SUPPORTED if line.startswith("psql "))
+    answer = subprocess.run(
+        [*shlex.split(query), "-p", str(lab.settings.port), "-At"], capture_output=True, text=True, check=True
+    )
+    assert answer.stdout.strip().endswith("|f")
+    (disk,) = (line for line in SUPPORTED if line.startswith("df "))
+    assert subprocess.run(shlex.split(disk), capture_output=True, check=True).stdout
 
 
 def test_no_environment_no_command_and_a_wrong_call(cli: Cli, tmp_path: Path) -> None:
