@@ -16,7 +16,9 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
+from aivo_backup.observability.doctor import backup_checks, examine, minio_checks
 from aivo_backup.policy import names
+from aivo_backup.policy.environment import Component, MinioSettings
 from aivo_backup.policy.names import Role
 from infra.access import SECRET_READERS, SETTINGS_READERS
 from infra.identity import FUNCTION_ROLES
@@ -367,3 +369,17 @@ def test_settings_secrets_and_calls_are_for_those_who_need_them(session: Open, r
     wide = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
     name = names.role_name("local", role)
     assert not allowed(lambda: iam.put_role_policy(RoleName=name, PolicyName="more", PolicyDocument=json.dumps(wide)))
+
+
+def test_doctor_tells_what_is_denied_from_what_is_away(session: Open) -> None:
+    """Under a role that may do nothing with data, and at a source that keeps one of two buckets from its reader."""
+    nobody, reader = session(Role.SCHEDULER), session(Role.MINIO_WRITER)
+    key = names.key_alias("local", "postgres")
+    checks = backup_checks(Component.POSTGRES, nobody.s3, nobody.kms, bucket="aivo-backup-postgres", key=key)
+    for buckets in (("aivo-backup-minio",), ("aivo-backup-minio", "aivo-backup-postgres")):
+        checks += minio_checks(lambda: reader.s3, MinioSettings(endpoint="https://s3", buckets=buckets))[1:]
+    assert [check.name for check in checks[-2:]] == ["permissions", "permissions"]
+    denied = [finding for finding in examine(checks) if not finding.passed]
+    assert [finding.check for finding in denied] == ["backup bucket", "key state", "key grants", "permissions"]
+    assert {finding.mend for finding in denied} == {"check the credentials and the role's policy"}
+    assert "aivo-backup-postgres: access denied" in denied[-1].evidence

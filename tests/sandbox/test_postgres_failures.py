@@ -1,7 +1,10 @@
 """What a person reads when PostgreSQL's backups cannot work: one line, the right kind, with a mend."""
 
 import fcntl
+import re
+import time
 from collections.abc import Callable, Generator
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -22,12 +25,16 @@ from aivo_backup.stores.postgres.envelope import ENVELOPE_KEY, RegionKey, open_p
 from aivo_backup.stores.postgres.setup import make_envelope, make_stanza
 from aivo_backup.stores.postgres.store import PostgresStore
 from sandbox.state import Sandbox
+from tests.sandbox.cli import Cli
+from tests.sandbox.postgres_cli import on_lab
 from tests.sandbox.postgres_lab import Lab, free_port, new_lab
+from tests.sandbox.test_doctor import failures
 
 
 @pytest.fixture(scope="module")
 def lab(sandbox: Sandbox) -> Generator[Lab]:
-    yield from new_lab(sandbox)
+    server = sandbox.certificates / "server.crt"
+    yield from new_lab(sandbox, ssl="on", ssl_cert_file=str(server), ssl_key_file=str(server.with_suffix(".key")))
 
 
 def reader(lab: Lab, access: RepositoryAccess) -> Callable[[], object]:
@@ -157,3 +164,69 @@ def test_two_backups_at_once(lab: Lab) -> None:
     with lock.open("a+") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         check(BackupError, "another pgBackRest run", backup(lab.store()))
+
+
+def found(cli: Cli) -> dict[str, str]:
+    """What doctor finds wrong: the check, and what it says to do."""
+    failed = failures(cli, "postgres")
+    return {name: f"{entry['evidence']} -> {entry['mend']}" for name, entry in failed.items()}
+
+
+@pytest.fixture
+def examined(cli: Cli, lab: Lab) -> Cli:
+    """An environment whose database is the lab, with a backup, and nothing wrong."""
+    on_lab(cli, lab)
+    if not lab.runners().repository().info().sets:
+        lab.backup(BackupKind.FULL)
+    assert found(cli) == {}
+    return cli
+
+
+def test_doctor_finds_that_the_stanza_is_not_there(examined: Cli, lab: Lab) -> None:
+    with ExitStack() as gone:
+        for folder in ("archive", "backup"):
+            for file in (f"{folder}.info", f"{folder}.info.copy"):
+                gone.enter_context(lab.vanished(f"{folder}/aivo-postgres/{file}"))
+        wrong = found(examined)
+    assert wrong.keys() == {"stanza", "repository"}
+    assert all("aivo-backup init postgres" in said for said in wrong.values()), wrong
+
+
+def test_doctor_finds_an_archive_that_fails_and_one_that_only_claims(examined: Cli, lab: Lab) -> None:
+    lab.sql("ALTER SYSTEM SET archive_command = 'false'", "SELECT pg_reload_conf()")
+    try:
+        lab.note("never archived")
+        lab.sql("SELECT pg_switch_wal()")
+        deadline = time.monotonic() + 30
+        while "archive lag" not in (wrong := found(examined)):
+            assert time.monotonic() < deadline, wrong
+        assert wrong.keys() == {"archive lag", "stanza"}
+        assert "archiving fails since" in wrong["archive lag"]
+        assert "archive_command" in wrong["stanza"]
+        # PostgreSQL believes every segment archived from here on, and the repository gets none.
+        lab.sql("ALTER SYSTEM SET archive_command = 'true'", "SELECT pg_reload_conf()")
+        lab.archive_all()
+        wrong = found(examined)
+        assert re.search(r"the repository holds \w+: \d+ segments lost -> take a full backup", wrong["archive lag"]), (
+            wrong
+        )
+    finally:
+        lab.sql("ALTER SYSTEM RESET archive_command", "SELECT pg_reload_conf()")
+    # The archiver takes the change up between two segments: from the first on that it archives truly, all is well.
+    deadline = time.monotonic() + 60
+    while wrong := found(examined):
+        assert time.monotonic() < deadline, wrong
+        lab.archive_all()
+
+
+def test_doctor_finds_a_repository_that_does_not_answer_or_cannot_be_opened(examined: Cli, lab: Lab) -> None:
+    with lab.vanished(ENVELOPE_KEY):
+        wrong = found(examined)
+        assert wrong.keys() == {"stanza", "repository"}
+        assert all("no cipher envelope" in said for said in wrong.values())
+    port = free_port()
+    examined.edit("endpoints.json", aws=f"https://localhost:{port}")
+    wrong = found(examined)
+    assert {"stanza", "repository", "archive lag", "backup bucket"} <= wrong.keys()
+    assert "database" not in wrong
+    assert all(str(port) in said for said in wrong.values())
