@@ -1,6 +1,7 @@
 """The composition root that the CLI, the Lambda handlers and the sandbox share: settings in, working parts out.
 
-Nothing below this module reads the environment or builds a client.
+Nothing below this module reads the environment or builds a client. Each engine is imported with its client library when
+it is first asked for: a restore of one store does not wait for the libraries of the others.
 """
 
 import json
@@ -23,22 +24,21 @@ from aivo_backup.policy.endpoints import Endpoints
 from aivo_backup.policy.environment import Component, Environment
 from aivo_backup.secrets import ManagedSecrets, MountedSecrets, Secrets
 from aivo_backup.stores.aws import assumed, in_region, s3_client, session, translated
-from aivo_backup.stores.eks import ClusterApi
-from aivo_backup.stores.eks import connect as connect_cluster
-from aivo_backup.stores.minio.lean import LeanS3ObjectStore
-from aivo_backup.stores.minio.store import MinioStore
-from aivo_backup.stores.opensearch.client import connect
-from aivo_backup.stores.opensearch.cluster import Cluster
-from aivo_backup.stores.opensearch.store import BackupPlace, OpenSearchStore
 from aivo_backup.stores.port import Clock, Expirable, Store
-from aivo_backup.stores.postgres.access import Credentials, RepositoryAccess
-from aivo_backup.stores.postgres.archive import Login
-from aivo_backup.stores.postgres.envelope import RegionKey, open_pass
-from aivo_backup.stores.postgres.store import PostgresStore
 
 if TYPE_CHECKING:
     from opensearchpy import OpenSearch
     from types_boto3_s3.client import S3Client
+
+    from aivo_backup.stores.eks import ClusterApi
+    from aivo_backup.stores.minio.lean import LeanS3ObjectStore
+    from aivo_backup.stores.minio.store import MinioStore
+    from aivo_backup.stores.opensearch.cluster import Cluster
+    from aivo_backup.stores.opensearch.store import OpenSearchStore
+    from aivo_backup.stores.postgres.access import RepositoryAccess
+    from aivo_backup.stores.postgres.archive import Login
+    from aivo_backup.stores.postgres.envelope import RegionKey
+    from aivo_backup.stores.postgres.store import PostgresStore
 
 SETTINGS = names.SETTINGS_VARIABLE
 """Where the settings are: a file, or ``ssm:<parameter>``."""
@@ -110,13 +110,15 @@ class App:
             copy=CatalogCopy(s3=self.s3, bucket=self.environment.evidence.bucket) if self.home else None,
         )
 
-    def cluster_jobs(self) -> ClusterApi:
+    def cluster_jobs(self) -> "ClusterApi":
         """The cluster that takes restore tests which outgrow a function.
 
         Raises:
             ConfigurationError: none is named, or there is no such cluster.
             AccessDeniedError, UnreachableError: AWS refuses, or does not answer.
         """
+        from aivo_backup.stores.eks import connect as connect_cluster
+
         name = self.environment.verification.cluster
         if not name:
             raise ConfigurationError(
@@ -163,8 +165,11 @@ class App:
                 return self._opensearch_store(names.SECRET_OPENSEARCH_EXPIRER)
 
     @cached_property
-    def repository_access(self) -> RepositoryAccess:
+    def repository_access(self) -> "RepositoryAccess":
         """The way into the pgBackRest repository. Session credentials and cipher pass are fetched for each run."""
+        from aivo_backup.stores.postgres.access import Credentials, RepositoryAccess
+        from aivo_backup.stores.postgres.envelope import open_pass
+
         environment = self.environment
         bucket = environment.bucket(Component.POSTGRES)
 
@@ -191,8 +196,10 @@ class App:
         )
 
     @cached_property
-    def postgres(self) -> PostgresStore:
+    def postgres(self) -> "PostgresStore":
         """The PostgreSQL engine."""
+        from aivo_backup.stores.postgres.store import PostgresStore
+
         return PostgresStore(
             settings=self.environment.postgres,
             access=self.repository_access,
@@ -202,12 +209,14 @@ class App:
         )
 
     @property
-    def postgres_login(self) -> Login:
+    def postgres_login(self) -> "Login":
         """The login of the live database, for heartbeats and facts.
 
         Raises:
             ConfigurationError: it is missing.
         """
+        from aivo_backup.stores.postgres.archive import Login
+
         settings = self.environment.postgres
         return Login(
             host=settings.host,
@@ -218,8 +227,10 @@ class App:
             ca_file=self.endpoints.ca_file,
         )
 
-    def region_keys(self) -> dict[str, RegionKey]:
+    def region_keys(self) -> "dict[str, RegionKey]":
         """The KMS key of each region that must be able to open the repository; the home region's first."""
+        from aivo_backup.stores.postgres.envelope import RegionKey
+
         here, there = self.environment, self.environment.replica
         keys = {here.region: RegionKey(kms=self.aws.client("kms"), key=here.key(Component.POSTGRES))}
         if there.region:
@@ -228,15 +239,20 @@ class App:
         return keys
 
     @cached_property
-    def minio(self) -> MinioStore:
+    def minio(self) -> "MinioStore":
         """The MinIO engine. Without a login for the source it can list and test points, and no more."""
+        from aivo_backup.stores.minio.lean import LeanS3ObjectStore
+
         source = None
         if self.secrets.has(names.SECRET_MINIO_SOURCE):
             session, ca_file = self._minio_session(), self.endpoints.ca_file
             source = LeanS3ObjectStore(self.minio_source, session=session, ca_file=ca_file)
         return self._minio(source)
 
-    def _minio(self, source: LeanS3ObjectStore | None) -> MinioStore:
+    def _minio(self, source: "LeanS3ObjectStore | None") -> "MinioStore":
+        from aivo_backup.stores.minio.lean import LeanS3ObjectStore
+        from aivo_backup.stores.minio.store import MinioStore
+
         return MinioStore(
             settings=self.environment.minio,
             source=source,
@@ -268,11 +284,13 @@ class App:
         )
 
     @cached_property
-    def opensearch(self) -> OpenSearchStore:
+    def opensearch(self) -> "OpenSearchStore":
         """The OpenSearch engine."""
         return self._opensearch_store(names.SECRET_OPENSEARCH)
 
-    def _opensearch_store(self, secret: str) -> OpenSearchStore:
+    def _opensearch_store(self, secret: str) -> "OpenSearchStore":
+        from aivo_backup.stores.opensearch.store import BackupPlace, OpenSearchStore
+
         environment, settings = self.environment, self.environment.opensearch
         return OpenSearchStore(
             client=self._opensearch(settings.endpoint, secret),
@@ -289,11 +307,15 @@ class App:
         )
 
     @cached_property
-    def opensearch_cluster(self) -> Cluster:
+    def opensearch_cluster(self) -> "Cluster":
         """The production cluster itself, for heartbeats."""
+        from aivo_backup.stores.opensearch.cluster import Cluster
+
         return Cluster(self._opensearch(self.environment.opensearch.endpoint))
 
     def _opensearch(self, url: str, secret: str = names.SECRET_OPENSEARCH) -> "OpenSearch":
+        from aivo_backup.stores.opensearch.client import connect
+
         return connect(
             url,
             self.endpoints.ca_file,

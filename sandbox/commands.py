@@ -3,21 +3,26 @@
 import json
 from dataclasses import asdict
 from threading import Lock
+from typing import TYPE_CHECKING
 
 import click
 
+from aivo_backup.cli.lazy import Lazy, LazyGroup
 from aivo_backup.errors import RefusedError
-from sandbox import servers
-from sandbox.cluster.commands import cluster
-from sandbox.servers import ServerState
 from sandbox.state import Sandbox
 
+if TYPE_CHECKING:
+    from sandbox.servers import ServerState
 
-@click.group()
+COMMANDS = {"cluster": Lazy(at="sandbox.cluster.commands:cluster", summary="A real Kubernetes beside the stores.")}
+
+
+@click.group(cls=LazyGroup, lazy=COMMANDS)
 def sandbox() -> None:
-    """Real PostgreSQL, MinIO and OpenSearch and a stand-in for AWS's API, on loopback ports of this machine.
+    """Real PostgreSQL, MinIO and OpenSearch on this machine.
 
-    State lives under .sandbox/ in the checkout. `make setup` installs what the servers need.
+    Beside them a stand-in for AWS's API, all on loopback ports. State lives under .sandbox/ in the checkout. `make
+    setup` installs what the servers need.
     """
 
 
@@ -44,6 +49,8 @@ def up(servers_only: bool) -> None:
             )
         handover.take_back(Sandbox())  # a cluster that was killed could not
     if servers_only:
+        from sandbox import servers
+
         servers.up(Sandbox(), report=lambda row: show(_line(row)))
         return
     # The Pulumi SDK takes seconds to import, and only this command needs it.
@@ -52,13 +59,12 @@ def up(servers_only: bool) -> None:
     lifecycle.bring_up(Sandbox(), progress=show)
 
 
-sandbox.add_command(cluster)
-
-
 @sandbox.command()
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list instead of a table.")
 def status(as_json: bool) -> None:
     """Show each server's address, process and health."""
+    from sandbox import servers
+
     rows = servers.status(Sandbox.load())
     if as_json:
         click.echo(json.dumps([asdict(row) for row in rows], indent=2))
@@ -70,6 +76,8 @@ def status(as_json: bool) -> None:
 @sandbox.command()
 def down() -> None:
     """Stop everything that the sandbox runs, its cluster too; data and credentials stay."""
+    from sandbox import servers
+
     ended = _cluster_down() + servers.down(Sandbox())
     click.echo(f"stopped {', '.join(ended)}" if ended else "nothing was running")
 
@@ -77,6 +85,8 @@ def down() -> None:
 @sandbox.command()
 def reset() -> None:
     """Stop everything and remove .sandbox/ with all its data."""
+    from sandbox import servers
+
     home = Sandbox().home
     _cluster_down()
     servers.reset(Sandbox())
@@ -91,7 +101,7 @@ def _cluster_down() -> list[str]:
     return lifecycle.down(Sandbox())
 
 
-def _line(row: ServerState) -> str:
+def _line(row: "ServerState") -> str:
     took = f" in {row.seconds:.1f} s" if row.seconds else ""
     return f"{row.name:<17} {row.address:<28} {row.state}{took}{f' (process {row.pid})' if row.pid else ''}"
 

@@ -8,16 +8,13 @@ import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
-from aivo_backup.cli.init import prepare_envelope
 from aivo_backup.policy.endpoints import Endpoints
 from aivo_backup.stores.port import Progress
-from sandbox import lifecycle, pods, servers
-from sandbox.pods import SIDECAR_PROCESS
 from sandbox.servers.base import Server
 from sandbox.servers.minio import Minio
 from sandbox.servers.opensearch import OpenSearch, OpenSearchProxy
 from sandbox.servers.postgres import Postgres
-from sandbox.state import Sandbox
+from sandbox.state import SIDECAR, Sandbox
 
 
 class SandboxProvisioner:
@@ -28,6 +25,10 @@ class SandboxProvisioner:
 
     def provision(self, progress: Progress) -> Endpoints:
         """See the port."""
+        # The Pulumi SDK takes seconds to import, and only this needs it: a plan must not wait for it.
+        from aivo_backup.cli.init import prepare_envelope
+        from sandbox import lifecycle, pods, servers
+
         sandbox = self._sandbox
         progress(f"provisioned: {lifecycle.provision(sandbox)}")
         if not self._half_done():
@@ -47,14 +48,14 @@ class SandboxProvisioner:
             if isinstance(server, Postgres):
                 # No data of its own: the restore brings them, and starts it.
                 server.configure()
-                sandbox.processes.stop(SIDECAR_PROCESS)
+                sandbox.processes.stop(SIDECAR)
             else:
                 server.up()
             if isinstance(server, OpenSearch):
                 proxy = OpenSearchProxy(sandbox)
                 proxy.stop()
                 proxy.up()
-        if sandbox.processes.find(SIDECAR_PROCESS) is None:
+        if sandbox.processes.find(SIDECAR) is None:
             # A repository's bucket that was made anew has no envelope, and without one the sidecar does not start.
             prepare_envelope(lifecycle.open_app(), progress=progress)
             pods.start_sidecar(sandbox)
@@ -62,9 +63,11 @@ class SandboxProvisioner:
 
     def redirect(self, endpoints: Endpoints, progress: Progress) -> None:
         """See the port. The agent and the applications are stopped and read the file when they start."""
+        from sandbox import pods, servers
+
         progress(f"{self._sandbox.endpoints_file.name} leads to the new storage")
         servers.write_endpoints(self._sandbox, endpoints)
-        self._sandbox.processes.stop(SIDECAR_PROCESS)
+        self._sandbox.processes.stop(SIDECAR)
         pods.start_sidecar(self._sandbox)
         self._sandbox.remember(replaced_storage=())
 

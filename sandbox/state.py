@@ -25,15 +25,15 @@ from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
-
-import boto3
-import botocore.session
+from typing import TYPE_CHECKING, Any, Self
 
 from aivo_backup.errors import ConfigurationError
 from sandbox.aws_api.control import AwsControl
 from sandbox.aws_api.web_identity import make_token
 from sandbox.processes import Registry
+
+if TYPE_CHECKING:
+    import boto3
 
 REGION = "us-east-1"
 ACCOUNT = "123456789012"
@@ -194,8 +194,12 @@ class Sandbox:
             "AWS_SHARED_CREDENTIALS_FILE": str(self.home / "aws" / "credentials"),
         }
 
-    def aws(self, region: str = REGION) -> boto3.Session:
+    def aws(self, region: str = REGION) -> "boto3.Session":
         """A session of the administrator, who may do everything, also with IAM enforced."""
+        # Everything asks for the state of the sandbox, and few for AWS's client: its import takes half a second.
+        import boto3
+        import botocore.session
+
         core = botocore.session.Session()
         # The endpoint and the addressing come from the file, so that the process's environment stays as it is. The
         # certificate authority is set here: a variable in that environment would go before the file.

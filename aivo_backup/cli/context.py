@@ -4,11 +4,13 @@ import os
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from importlib.metadata import entry_points
+from typing import TYPE_CHECKING
 
-from aivo_backup import composition
-from aivo_backup.composition import App
 from aivo_backup.errors import ConfigurationError
-from aivo_backup.policy.names import JOB_VARIABLE
+from aivo_backup.policy.names import JOB_VARIABLE, SETTINGS_VARIABLE
+
+if TYPE_CHECKING:
+    from aivo_backup.composition import App
 
 ENVIRONMENTS_GROUP = "aivo_backup.environments"
 """Entry points of this group are named like an environment and answer the variables that lead to it."""
@@ -29,17 +31,19 @@ class Context:
         self._name = name
 
     @cached_property
-    def app(self) -> App:
+    def app(self) -> "App":
         """The opened environment.
 
         Raises:
             ConfigurationError: none is named, or its settings cannot be read.
             UnreachableError: AWS does not answer.
         """
+        from aivo_backup import composition
+
         return composition.open_environment({**os.environ, **self._variables()})
 
     def _variables(self) -> Mapping[str, str]:
-        if os.environ.get(composition.SETTINGS) and self._name is None:
+        if os.environ.get(SETTINGS_VARIABLE) and self._name is None:
             return {}
         local = {entry.name: entry for entry in entry_points(group=ENVIRONMENTS_GROUP)}
         name = self._name or ("local" if "local" in local else "")
@@ -48,4 +52,4 @@ class Context:
         if name in local:
             provider: Callable[[], Mapping[str, str]] = local[name].load()
             return provider()
-        return {composition.SETTINGS: f"ssm:/aivo-backup/{name}/settings"}
+        return {SETTINGS_VARIABLE: f"ssm:/aivo-backup/{name}/settings"}

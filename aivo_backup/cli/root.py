@@ -3,14 +3,14 @@
 import os
 import sys
 import traceback
-from importlib.metadata import entry_points
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 import click
 
 from aivo_backup import __version__
-from aivo_backup.cli import agent, backup, doctor, expire, init, points, recover, report, restore, status, verify
 from aivo_backup.cli.context import Context
+from aivo_backup.cli.lazy import Lazy, LazyGroup
 from aivo_backup.errors import BackupError, ExitCode
 
 COMMANDS_GROUP = "aivo_backup.commands"
@@ -19,7 +19,27 @@ COMMANDS_GROUP = "aivo_backup.commands"
 DEBUG = "AIVO_BACKUP_DEBUG"
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+COMMANDS: Mapping[str, Lazy] = {
+    "agent": Lazy(at="aivo_backup.cli.agent:agent", summary="Write heartbeats, publish what the cluster alone sees."),
+    "backup": Lazy(at="aivo_backup.cli.backup:backup", summary="Take one backup of a component, and record it."),
+    "doctor": Lazy(at="aivo_backup.cli.doctor:doctor", summary="Say what is wrong, on what evidence, and the mend."),
+    "expire": Lazy(at="aivo_backup.cli.expire:expire", summary="Expire PostgreSQL's sets and WAL by retention."),
+    "init": Lazy(at="aivo_backup.cli.init:init", summary="Prepare what has to be there before the first backup."),
+    "metrics": Lazy(at="aivo_backup.cli.agent:metrics", summary="Print once what the agent publishes to Prometheus."),
+    "points": Lazy(at="aivo_backup.cli.points:points", summary="List the recovery points, oldest first."),
+    "prune": Lazy(at="aivo_backup.cli.expire:prune", summary="Remove MinIO's and OpenSearch's points by retention."),
+    "recover": Lazy(at="aivo_backup.cli.recover:recover", summary="Recover from a disaster by plan."),
+    "report": Lazy(at="aivo_backup.cli.report:report", summary="Write the compliance report of a period, and file it."),
+    "restore": Lazy(at="aivo_backup.cli.restore:restore", summary="Restore a database, objects or indices."),
+    "sidecar": Lazy(at="aivo_backup.cli.agent:sidecar", summary="Run pgBackRest's TLS server beside PostgreSQL."),
+    "status": Lazy(at="aivo_backup.cli.status:status", summary="Show the age of the newest backups and proofs."),
+    "verify": Lazy(at="aivo_backup.cli.verify:verify", summary="Restore a point into isolation, now, and check it."),
+}
+
+
+@click.group(
+    cls=LazyGroup, lazy=COMMANDS, entries=COMMANDS_GROUP, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.version_option(__version__, prog_name="aivo-backup")
 @click.option(
     "--environment",
@@ -37,29 +57,8 @@ def root(context: click.Context, environment: str | None) -> None:
     context.obj = Context(environment)
 
 
-for command in (
-    init.init,
-    backup.backup,
-    points.points,
-    expire.expire,
-    expire.prune,
-    restore.restore,
-    recover.recover,
-    verify.verify,
-    report.report,
-    status.status,
-    doctor.doctor,
-    agent.agent,
-    agent.metrics,
-    agent.sidecar,
-):
-    root.add_command(command)
-
-
 def main(argv: list[str] | None = None) -> NoReturn:
     """Runs the command and exits; every failure is one line on standard error."""
-    for entry in entry_points(group=COMMANDS_GROUP):
-        root.add_command(entry.load())
     sys.exit(run(argv))
 
 

@@ -42,7 +42,15 @@ def install_packages(context: Context) -> None:
         # In place, as one path entry: packages added to the checkout later are found without another installation.
         project = ["--no-deps", "--no-build-isolation", "--config-settings", "editable_mode=compat", "-e", "."]
         pip(context, _PART, project)
+        _compile_what_commands_import(context)
         stamp.write_text(wanted, encoding="utf-8")
+
+
+def _compile_what_commands_import(context: Context) -> None:
+    """Where Python is told to write no bytecode, as in many containers, each call of a command would compile a
+    thousand modules anew: a second of a processor. So what commands and tests import is compiled once, here."""
+    argv = [str(context.venv / "bin" / "python"), "-m", "sandbox.setup.warm"]
+    run(context, _PART, argv, mend="repeat the set-up", environment={"PYTHONDONTWRITEBYTECODE": ""})
 
 
 def install_pinned(context: Context, part: str, target: Path) -> None:

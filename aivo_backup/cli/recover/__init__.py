@@ -2,18 +2,22 @@
 
 import click
 
-from aivo_backup.cli.recover.database import database
-from aivo_backup.cli.recover.storage import storage
+from aivo_backup.cli.lazy import Lazy, LazyGroup
+
+COMMANDS = {
+    "database-corruption": Lazy(
+        at="aivo_backup.cli.recover.database:database", summary="The database is damaged: restore it in place."
+    ),
+    "storage-failure": Lazy(
+        at="aivo_backup.cli.recover.storage:storage", summary="The storage is lost: restore all three stores onto new."
+    ),
+}
 
 
-@click.group()
+@click.group(cls=LazyGroup, lazy=COMMANDS)
 def recover() -> None:
     """Recover from a disaster by plan: database-corruption or storage-failure.
 
     --plan shows every step, what it changes, how long it takes and how to undo it; --execute carries it out, asking
     before each destructive step; a recovery that was killed or failed goes on with --resume.
     """
-
-
-recover.add_command(database)
-recover.add_command(storage)

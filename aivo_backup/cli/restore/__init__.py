@@ -2,19 +2,18 @@
 
 import click
 
-from aivo_backup.cli.restore.minio import minio
-from aivo_backup.cli.restore.opensearch import opensearch
-from aivo_backup.cli.restore.postgres import postgres
+from aivo_backup.cli.lazy import Lazy, LazyGroup
+
+COMMANDS = {
+    "minio": Lazy(at="aivo_backup.cli.restore.minio:minio", summary="A bucket, a prefix, a glob or one key."),
+    "opensearch": Lazy(at="aivo_backup.cli.restore.opensearch:opensearch", summary="Indices of a snapshot."),
+    "postgres": Lazy(at="aivo_backup.cli.restore.postgres:postgres", summary="The database, or some of its tables."),
+}
 
 
-@click.group()
+@click.group(cls=LazyGroup, lazy=COMMANDS)
 def restore() -> None:
     """Restore PostgreSQL, MinIO objects or OpenSearch indices.
 
     Each command shows its plan and asks before it changes anything; --plan stops after the plan.
     """
-
-
-restore.add_command(postgres)
-restore.add_command(minio)
-restore.add_command(opensearch)
