@@ -11,6 +11,7 @@ import pytest
 from aivo_backup.catalog.records import RecoveryPoint
 from aivo_backup.errors import BackupError, RefusedError, UsageError, VerificationError
 from aivo_backup.stores.opensearch import RestoreMode, RestoreRequest
+from aivo_backup.stores.opensearch.cluster import settings_of
 from aivo_backup.stores.port import Stopwatch, silent
 from sandbox.data.snapshot_files import data_files, flip_byte
 from sandbox.state import Sandbox
@@ -144,19 +145,31 @@ def test_a_restore_that_cannot_be_right_is_refused_in_one_line_and_changes_nothi
     assert {name: world.count(name) for name in world.names()} == before
 
 
-def test_a_restore_from_a_damaged_snapshot_fails_by_name_and_the_old_state_is_there(world: World) -> None:
+def test_a_restore_from_a_damaged_snapshot_fails_by_name_and_the_old_state_is_back(world: World) -> None:
     point = world.backup()
     flip_byte(data_files(world.location, str(point.facts["snapshot_uuid"]))[0])
     # Made anew, for in place OpenSearch would take the undamaged segments that the closed index still has.
     world.cluster.delete(world.packages, what="test")
-    world.cluster.put(world.packages, what="test", body=SHARDS)
+    world.cluster.delete(world.people, what="test")
+    alias = {"alias": {"filter": {"term": {"number": 3}}, "is_write_index": True}}
+    settings = {**SHARDS["settings"], "index.routing.allocation.exclude.box": "old"}
+    world.cluster.put(world.packages, what="test", body={"settings": settings, "aliases": alias})
     world.fill(world.packages, 0, 5)
+    before = world.names()
 
-    with pytest.raises(VerificationError, match=rf"{world.packages}\[\d\] _.*checksum failed.*kept: aside-") as caught:
-        world.restore(point, world.packages)
+    with pytest.raises(VerificationError, match=rf"{world.packages}\[\d\] _.*checksum failed") as caught:
+        world.restore(point, world.packages, world.people)
 
-    kept = str(caught.value).rpartition("kept: ")[2]
-    assert world.count(kept) == 5
+    assert str(caught.value).endswith(f"whole and there: {world.people}")
+    assert world.names() == {*before, world.people}
+    assert world.client.indices.get_alias(index=world.packages)[world.packages]["aliases"] == alias
+    held = settings_of(world.cluster, world.packages)
+    assert (held["index.number_of_replicas"], held["index.routing.allocation.exclude.box"]) == ("1", "old")
+    world.fill(world.packages, 5, 1)
+    assert world.count(world.packages) == 6
+    with pytest.raises(VerificationError, match="everything is as it was before"):
+        world.restore(point, world.packages, mode=RestoreMode.RENAMED, rename_pattern="^", rename_replacement="beside-")
+    assert world.names() == {*before, world.people}
 
 
 @pytest.mark.parametrize("why", ["damage", "other shards"])

@@ -8,7 +8,8 @@ What the user needs of the security plugin (action groups of OpenSearch 3):
 * indices, all but system ones: ``indices_monitor``, ``indices:admin/resolve/index``, ``indices:admin/refresh*``,
   ``indices:admin/data_stream/get``, ``read`` (counts and samples);
 * for restores and restore tests, on the cluster where they run: ``create_index``, ``manage``, ``manage_aliases``,
-  ``indices:data/write/index``. A restore test makes and deletes ``verify-…`` only, so there the pattern ``verify-*``
+  ``indices:data/write/*`` and, of the cluster, ``cluster_composite_ops`` (scrolls and bulk writes, when documents are
+  compared, rescued or put back). A restore test makes and deletes ``verify-…`` only, so there the pattern ``verify-*``
   is enough;
 * for the job that prunes, under a login of its own: ``cluster_monitor``, ``cluster:admin/snapshot/get``,
   ``cluster:admin/snapshot/delete``, and nothing of any index.

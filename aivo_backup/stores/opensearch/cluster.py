@@ -11,6 +11,7 @@ from aivo_backup.errors import AccessDeniedError, UnreachableError
 from aivo_backup.stores.opensearch.client import ClusterError, translated
 
 _PATIENT_PAUSE_SECONDS = 2.0
+_SHORT_PAUSE_SECONDS = 0.2
 
 # Names go into the path; OpenSearch's first line of a request may not exceed 4 KiB.
 _PATH_BYTES = 2_500
@@ -49,9 +50,9 @@ class Cluster:
         """Sends one PUT, once."""
         return self._call("PUT", path, body, params, what)
 
-    def delete(self, *path: str, what: str) -> Any:
+    def delete(self, *path: str, what: str, body: object = None) -> Any:
         """Sends one DELETE, once."""
-        return self._call("DELETE", path, None, None, what)
+        return self._call("DELETE", path, body, None, what)
 
     def exists(self, name: str) -> bool:
         """True when an index, closed or hidden ones too, a data stream or an alias has that name."""
@@ -75,6 +76,25 @@ class Cluster:
         url = "/" + "/".join(quote(part, safe="*,") for part in path)
         with translated(what):
             return self._client.transport.perform_request(method, url, params=dict(params or {}), body=body)
+
+
+def is_red(cluster: Cluster, index: str, *, patience_seconds: float = 0.0) -> bool:
+    """True when a primary of the index is down, and does not come up within some seconds."""
+    waited = 0.0
+    while True:
+        answer = cluster.get(
+            "_cluster", "health", index, what=f"looking at {index}", params={"expand_wildcards": "all"}
+        )
+        if answer["status"] != "red" or waited >= patience_seconds:
+            return answer["status"] == "red"
+        cluster.sleep(_SHORT_PAUSE_SECONDS)
+        waited += _SHORT_PAUSE_SECONDS
+
+
+def settings_of(cluster: Cluster, index: str) -> Mapping[str, str]:
+    """The settings of one index, closed ones too, by their flat names."""
+    answer = cluster.get(index, "_settings", what=f"reading the settings of {index}", params={"flat_settings": "true"})
+    return answer[index]["settings"]
 
 
 def in_batches(names: Iterable[str]) -> list[str]:

@@ -1,50 +1,111 @@
-"""Documents compared by id with a restored copy of their index on the same cluster, and lost ones brought back."""
+"""Documents of an index compared by id with a copy of it on the same cluster, exported, and put back.
+
+Each side is read once, in the order in which it is stored, from a view that stands still (a scroll); page by page the
+other side is asked for the same ids. So memory holds one page, and OpenSearch need not sort by id, for which it would
+load every id of the index into its heap.
+"""
 
 import itertools
-from collections.abc import Iterator
+import json
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from aivo_backup.errors import BackupError
-from aivo_backup.stores.opensearch.cluster import Cluster
+from aivo_backup.errors import BackupError, UnreachableError
+from aivo_backup.stores.opensearch.cluster import Cluster, is_red
 from aivo_backup.stores.port import EXAMPLES_BOUND, Difference
 
-_PAGE = 1000
+PAGE = 500
+"""Documents that are read and compared at a time."""
+
+_BULK_BYTES = 8_000_000
+_KEPT_OPEN = "5m"
+_CONFLICT = 409
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Document:
+class Document:
+    """One document. ``source`` is None where the index keeps none, ``routing`` where it was written without one."""
+
     id: str
-    source: Any
+    routing: str | None = None
+    source: Mapping[str, Any] | None
+
+    @property
+    def key(self) -> tuple[str, str | None]:
+        """What tells it apart: the same id under another routing is another document."""
+        return self.id, self.routing
+
+
+@dataclass(frozen=True, kw_only=True)
+class Put:
+    """What became of documents that were put into an index; ``kept`` were there already and stay as they were."""
+
+    written: int
+    kept: int
 
 
 def compare(cluster: Cluster, *, copy: str, live: str, unit: str) -> Difference:
-    """How the live index differs from its copy: both are read in the order of their ids, a page at a time.
+    """How the live index differs from its copy.
+
+    Args:
+        unit: the index's name in the answer.
 
     Raises:
+        BackupError: a shard does not answer; no half of an index is ever compared.
         ClusterError, UnreachableError: as the cluster answers.
     """
     if not cluster.exists(live):
-        number = int(cluster.get(copy, "_count", what=f"counting {copy}")["count"])
-        return Difference(unit=unit, lost=number, examples=("the whole index",))
-    lost, newer, changed = 0, 0, 0
-    examples: tuple[list[str], list[str], list[str]] = ([], [], [])
-    for held, present in _side_by_side(_documents(cluster, copy), _documents(cluster, live)):
-        if present is None:
-            lost += 1
-            kind, name = 0, held.id if held else ""
-        elif held is None:
-            newer += 1
-            kind, name = 2, present.id
-        elif held.source != present.source:
-            changed += 1
-            kind, name = 1, held.id
-        else:
-            continue
+        return Difference(unit=unit, lost=number_of(cluster, copy), examples=("the whole index",))
+    counts = {"lost": 0, "changed": 0, "newer": 0}
+    examples: dict[str, list[str]] = {kind: [] for kind in counts}
+
+    def note(kind: str, document: Document) -> None:
+        counts[kind] += 1
         if len(examples[kind]) < EXAMPLES_BOUND:
-            examples[kind].append(name)
-    told = tuple(itertools.chain(*examples))[:EXAMPLES_BOUND]
-    return Difference(unit=unit, lost=lost, newer=newer, changed=changed, examples=told)
+            examples[kind].append(document.id)
+
+    for document in missing(cluster, present=copy, absent=live):
+        note("lost", document)
+    for document, held in _beside(cluster, first=live, second=copy, source=True):
+        if held is None:
+            note("newer", document)
+        elif held.source != document.source:
+            note("changed", document)
+    told = tuple(itertools.chain.from_iterable(examples.values()))[:EXAMPLES_BOUND]
+    return Difference(unit=unit, **counts, examples=told)
+
+
+def missing(cluster: Cluster, *, present: str, absent: str) -> Iterator[Document]:
+    """The documents, without their sources, that one index has and another lacks.
+
+    Raises:
+        BackupError: a shard does not answer.
+    """
+    for document, other in _beside(cluster, first=present, second=absent, source=False):
+        if other is None:
+            yield document
+
+
+def written_after(cluster: Cluster, *, copy: str | None, live: str) -> Iterator[Document]:
+    """The live index's documents that its copy lacks or holds with other content; all of them without a copy.
+
+    Raises:
+        BackupError: a shard does not answer, or the index keeps no sources.
+    """
+    if copy is None:
+        pairs = ((document, None) for page in _pages(cluster, live, source=True) for document in page)
+    else:
+        pairs = _beside(cluster, first=live, second=copy, source=True)
+    for document, held in pairs:
+        if document.source is None:
+            raise BackupError(
+                f"{live} keeps no sources of its documents: they cannot be exported",
+                mend="restore it under a new name and keep both",
+            )
+        if held is None or held.source != document.source:
+            yield document
 
 
 def bring_back(cluster: Cluster, *, copy: str, live: str) -> int:
@@ -56,48 +117,165 @@ def bring_back(cluster: Cluster, *, copy: str, live: str) -> int:
     Raises:
         BackupError: some were refused for another reason than being there.
     """
+    return put(cluster, live, _whole(cluster, copy, missing(cluster, present=copy, absent=live))).written
+
+
+def put(cluster: Cluster, index: str, documents: Iterable[Document], *, overwrite: bool = False) -> Put:
+    """Writes documents into an index, in pieces of some megabytes.
+
+    Args:
+        overwrite: those that are there get the new content; otherwise they stay as they are.
+
+    Raises:
+        BackupError: some were refused for another reason than being there; the message names one.
+    """
+    written = kept = 0
+    for lines in _bulks(documents, "index" if overwrite else "create"):
+        answer = cluster.post(index, "_bulk", what=f"writing documents into {index}", body="".join(lines))
+        for item in answer["items"]:
+            (result,) = item.values()
+            if result["status"] == _CONFLICT:
+                kept += 1
+            elif "error" in result:
+                raise BackupError(
+                    f"{index} refused the document {result['_id']}: {result['error'].get('reason')}",
+                    mend=f"see its mapping; {written} others were written, and giving the command again goes on",
+                )
+            else:
+                written += 1
+    cluster.post(index, "_refresh", what=f"writing documents into {index}")
+    return Put(written=written, kept=kept)
+
+
+def settle(cluster: Cluster, index: str) -> None:
+    """Makes every write to an index visible to a search.
+
+    Raises:
+        UnreachableError: a shard is down. (OpenSearch would wait a minute for it, and then answer from the others.)
+    """
+    if is_red(cluster, index):
+        raise UnreachableError(f"a shard of {index} is down", mend="see GET _cluster/allocation/explain")
+    cluster.post(index, "_refresh", what=f"refreshing {index}")
+
+
+def number_of(cluster: Cluster, index: str, *, query: Mapping[str, Any] | None = None, shard: int | None = None) -> int:
+    """Counts documents, of one shard or of all.
+
+    Raises:
+        BackupError: a shard does not answer.
+    """
     answer = cluster.post(
-        "_reindex",
-        what=f"bringing documents back into {live}",
-        body={
-            "conflicts": "proceed",
-            "source": {"index": copy},
-            "dest": {"index": live, "op_type": "create"},
-        },
-        params={"refresh": "true", "wait_for_completion": "true"},
+        index,
+        "_count",
+        what=f"counting {index}",
+        body={"query": query or {"match_all": {}}},
+        params={} if shard is None else {"preference": f"_shards:{shard}"},
     )
-    failures: list[Any] = answer.get("failures") or []
-    if failures:
-        raise BackupError(f"{live} refused {len(failures)} documents: {failures[0]}", mend="see its mapping")
-    return int(answer["created"])
+    _refuse_half(answer, index)
+    return int(answer["count"])
 
 
-def _documents(cluster: Cluster, index: str) -> Iterator[_Document]:
-    cluster.post(index, "_refresh", what=f"comparing {index}")
-    after: list[Any] = []
-    while True:
-        body: dict[str, Any] = {"size": _PAGE, "sort": [{"_id": "asc"}]}
-        if after:
-            body["search_after"] = after
-        hits = cluster.post(index, "_search", what=f"comparing {index}", body=body)["hits"]["hits"]
-        for hit in hits:
-            yield _Document(id=hit["_id"], source=hit["_source"])
-        if len(hits) < _PAGE:
-            return
-        after = hits[-1]["sort"]
+def _whole(cluster: Cluster, index: str, documents: Iterable[Document]) -> Iterator[Document]:
+    for page in _batched(documents):
+        yield from _found(cluster, index, page, source=True).values()
 
 
-def _side_by_side(
-    copy: Iterator[_Document], live: Iterator[_Document]
-) -> Iterator[tuple[_Document | None, _Document | None]]:
-    held, present = next(copy, None), next(live, None)
-    while held is not None or present is not None:
-        if present is None or (held is not None and held.id < present.id):
-            yield held, None
-            held = next(copy, None)
-        elif held is None or present.id < held.id:
-            yield None, present
-            present = next(live, None)
-        else:
-            yield held, present
-            held, present = next(copy, None), next(live, None)
+def _beside(cluster: Cluster, *, first: str, second: str, source: bool) -> Iterator[tuple[Document, Document | None]]:
+    """Each document of the first index, and the second one's of the same id and routing."""
+    settle(cluster, second)
+    for page in _pages(cluster, first, source=source):
+        found = _found(cluster, second, page, source=source)
+        for document in page:
+            yield document, found.get(document.key)
+
+
+def _pages(cluster: Cluster, index: str, *, source: bool) -> Iterator[Sequence[Document]]:
+    what = f"reading {index}"
+    settle(cluster, index)
+    answer = cluster.post(
+        index,
+        "_search",
+        what=what,
+        body={"size": PAGE, "sort": ["_doc"], "_source": source},
+        params={"scroll": _KEPT_OPEN, "allow_partial_search_results": "false"},
+    )
+    with _closing(cluster, str(answer["_scroll_id"])) as scroll:
+        while True:
+            _refuse_half(answer, index)
+            if not answer["hits"]["hits"]:
+                return
+            yield [_document(hit) for hit in answer["hits"]["hits"]]
+            answer = cluster.post("_search", "scroll", what=what, body={"scroll": _KEPT_OPEN, "scroll_id": scroll})
+
+
+@contextmanager
+def _closing(cluster: Cluster, scroll: str) -> Generator[str]:
+    try:
+        yield scroll
+    finally:
+        # It ends by itself after some minutes; what happened inside matters more.
+        with suppress(BackupError):
+            cluster.delete("_search", "scroll", what="ending a scroll", body={"scroll_id": [scroll]})
+
+
+def _found(
+    cluster: Cluster, index: str, wanted: Sequence[Document], *, source: bool
+) -> dict[tuple[str, str | None], Document]:
+    # By search: a lookup by id would need each one's routing, and one id can be there under two.
+    ids = list(dict.fromkeys(document.id for document in wanted))
+    body = {"size": 2 * len(ids), "query": {"ids": {"values": ids}}, "_source": source, "track_total_hits": True}
+    answer = cluster.post(
+        index,
+        "_search",
+        what=f"looking for documents in {index}",
+        body=body,
+        params={"allow_partial_search_results": "false"},
+    )
+    _refuse_half(answer, index)
+    hits = answer["hits"]["hits"]
+    if int(answer["hits"]["total"]["value"]) > len(hits):
+        raise BackupError(
+            f"{index} holds some id under more than two routings, such as {hits[0]['_id']}",
+            mend="compare it by hand",
+        )
+    found = (_document(hit) for hit in hits)
+    keys = {document.key for document in wanted}
+    return {document.key: document for document in found if document.key in keys}
+
+
+def _document(hit: Mapping[str, Any]) -> Document:
+    return Document(id=str(hit["_id"]), routing=hit.get("_routing"), source=hit.get("_source"))
+
+
+def _refuse_half(answer: Mapping[str, Any], index: str) -> None:
+    shards = answer["_shards"]
+    if int(shards["failed"]) or int(shards["successful"]) < int(shards["total"]):
+        raise UnreachableError(
+            f"only {shards['successful']} of {shards['total']} shards of {index} answer",
+            mend="see GET _cluster/allocation/explain",
+        )
+
+
+def _bulks(documents: Iterable[Document], action: str) -> Iterator[list[str]]:
+    lines: list[str] = []
+    size = 0
+    for document in documents:
+        target = {"_id": document.id, **({"routing": document.routing} if document.routing is not None else {})}
+        entry = f"{_line({action: target})}{_line(document.source)}"
+        if lines and size + len(entry) > _BULK_BYTES:
+            yield lines
+            lines, size = [], 0
+        lines.append(entry)
+        size += len(entry)
+    if lines:
+        yield lines
+
+
+def _line(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")) + "\n"
+
+
+def _batched(documents: Iterable[Document]) -> Iterator[list[Document]]:
+    iterator = iter(documents)
+    while page := list(itertools.islice(iterator, PAGE)):
+        yield page

@@ -5,6 +5,7 @@ Facts of a recovery point::
     snapshot_uuid            OpenSearch's own identity of the snapshot
     documents.<index>        documents counted just before the snapshot
     operations.<index>       operations written to the index by then (sequence numbers of its primaries)
+    shards.<index>           JSON: for each primary, the history that numbers its operations and how many they were
     samples.<index>          JSON: document id to the first 16 hexadecimal digits of the SHA-256 of its source
     heartbeat                the heartbeat that the index held then
     total_documents, total_operations, total_bytes    sums; also in the snapshot's own metadata
@@ -21,7 +22,7 @@ from aivo_backup.catalog.records import Fact
 from aivo_backup.policy.codec import parse_time
 from aivo_backup.stores.opensearch.client import ClusterError
 from aivo_backup.stores.opensearch.cluster import Cluster, in_batches
-from aivo_backup.stores.opensearch.states import Counted, operations
+from aivo_backup.stores.opensearch.states import Counted, ShardHistory, histories
 
 # All samples of one run go into one record.
 _SAMPLES_OF_A_RUN = 2_000
@@ -58,8 +59,9 @@ def count(cluster: Cluster, indices: Sequence[str]) -> dict[str, Counted]:
         cluster.post(batch, "_refresh", what=what)
         for index in batch.split(","):
             documents = int(cluster.get(index, "_count", what=f"{what} of {index}")["count"])
+            shards = histories(stats["indices"].get(index, {}).get("shards", {}))
             counted[index] = Counted(
-                documents=documents, operations=operations(stats["indices"].get(index, {}).get("shards", {}))
+                documents=documents, operations=sum(shard.operations for shard in shards), shards=shards
             )
     return counted
 
@@ -121,6 +123,9 @@ def as_facts(
     for index, number in counted.items():
         facts[f"documents.{index}"] = number.documents
         facts[f"operations.{index}"] = number.operations
+        if number.shards:
+            told = {str(shard.shard): [shard.history, shard.operations] for shard in number.shards}
+            facts[f"shards.{index}"] = json.dumps(told, separators=(",", ":"))
     for index, digests in samples.items():
         if digests:
             facts[f"samples.{index}"] = json.dumps(digests, sort_keys=True, ensure_ascii=False)
@@ -138,14 +143,23 @@ def totals(counted: Mapping[str, Counted]) -> dict[str, Fact]:
 
 
 def expected_counts(facts: Mapping[str, Fact]) -> dict[str, Counted]:
-    """The counts that facts hold, by index."""
+    """The counts that facts hold, by index. Points of older versions do not tell the histories of the shards."""
     return {
-        key.removeprefix("documents."): Counted(
-            documents=int(value), operations=int(facts.get(f"operations.{key.removeprefix('documents.')}", 0))
+        index: Counted(
+            documents=int(value),
+            operations=int(facts.get(f"operations.{index}", 0)),
+            shards=_histories(str(facts.get(f"shards.{index}", "{}"))),
         )
         for key, value in facts.items()
-        if key.startswith("documents.")
+        if (index := key.removeprefix("documents.")) != key
     }
+
+
+def _histories(text: str) -> tuple[ShardHistory, ...]:
+    return tuple(
+        ShardHistory(shard=int(shard), history=str(history), operations=int(operations))
+        for shard, (history, operations) in json.loads(text).items()
+    )
 
 
 def expected_samples(facts: Mapping[str, Fact]) -> dict[str, dict[str, str]]:

@@ -93,6 +93,11 @@ def data_stream_of(index: str, streams: Collection[str]) -> str:
     return match[1] if match is not None and match[1] in streams else ""
 
 
+def is_system(index: str, streams: Collection[str]) -> bool:
+    """True for an index of OpenSearch itself or of a plugin; the indices of data streams begin with a dot too."""
+    return index.startswith(".") and not data_stream_of(index, streams)
+
+
 def set_aside(index: str, now: datetime) -> str:
     """The name under which the old state of an index is kept when it is restored in place."""
     return f"aside-{now.astimezone(UTC):%Y%m%d-%H%M%S}-{index}"

@@ -5,15 +5,20 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from aivo_backup.errors import RefusedError, UsageError
+from aivo_backup.errors import RefusedError, UsageError, VerificationError
 from aivo_backup.stores.opensearch.aliases import aliases_of
-from aivo_backup.stores.opensearch.cluster import Cluster
-from aivo_backup.stores.opensearch.names import data_stream_of, matching, renamed, restored, set_aside
+from aivo_backup.stores.opensearch.client import ClusterError
+from aivo_backup.stores.opensearch.cluster import Cluster, is_red, settings_of
+from aivo_backup.stores.opensearch.names import data_stream_of, is_system, matching, renamed, restored, set_aside
+from aivo_backup.stores.opensearch.newer import Newer
+from aivo_backup.stores.opensearch.recovery import existing
 from aivo_backup.stores.opensearch.repository import Repository
+from aivo_backup.stores.opensearch.room import DISK_FACTOR, refuse_without_room
 from aivo_backup.stores.opensearch.snapshots import Snapshot, Snapshots
-from aivo_backup.stores.opensearch.states import SnapshotOutcome
+from aivo_backup.stores.opensearch.states import SnapshotOutcome, damaged_file, is_damage
 
 _NAMES_TOLD = 20
+_SETTLES_SECONDS = 5
 
 
 class RestoreMode(StrEnum):
@@ -55,6 +60,7 @@ class PlannedIndex:
         set_aside: name under which the old state is kept; empty where there is none to keep.
         aliases: aliases that move from ``source`` to ``target``.
         data_stream: the lost data stream that it belongs to and comes back with.
+        closed: the present one is closed.
     """
 
     source: str
@@ -62,16 +68,29 @@ class PlannedIndex:
     set_aside: str = ""
     aliases: tuple[str, ...] = ()
     data_stream: str = ""
+    closed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class RestorePlan:
-    """A restore that was checked and changes nothing yet."""
+    """A restore that was checked and changes nothing yet.
+
+    Attributes:
+        bytes_needed: room on the cluster's disks that it was checked for.
+        newer: what users of the present indices would lose sight of; closed ones cannot be counted.
+    """
 
     snapshot: str
     taken: datetime
     mode: RestoreMode
     indices: tuple[PlannedIndex, ...]
+    bytes_needed: int = 0
+    newer: tuple[Newer, ...] = ()
+
+    @property
+    def replaced(self) -> tuple[PlannedIndex, ...]:
+        """Those whose present state will not be what users see."""
+        return tuple(index for index in self.indices if index.set_aside or index.aliases)
 
 
 class Planner:
@@ -86,15 +105,12 @@ class Planner:
 
         Raises:
             UsageError: the snapshot or an index is unknown (the message lists what there is), or the rename is wrong.
-            RefusedError: the snapshot is not complete, a target exists already, or the old state cannot be kept.
+            VerificationError: the snapshot's description of a shard or an index is damaged.
+            RefusedError: the snapshot is not complete, a target exists already, the old state cannot be kept, a system
+                index is asked for, or the cluster lacks room.
         """
         snapshot = self._known_snapshot(request.snapshot)
-        sources, unknown = matching(request.indices or ("*",), snapshot.indices)
-        if unknown:
-            raise UsageError(
-                f"the snapshot {snapshot.name} holds no index {', '.join(unknown)}",
-                mend=f"it holds: {_some(snapshot.indices)}",
-            )
+        sources = self._chosen(snapshot, request)
         match request.mode:
             case RestoreMode.IN_PLACE:
                 planned = self._plan_all_in_place(snapshot, sources, now)
@@ -102,7 +118,42 @@ class Planner:
                 planned = self._plan_renamed(sources, request)
             case RestoreMode.ALIAS_SWAP:
                 planned = [self._plan_alias_swap(source, now) for source in sources]
-        return RestorePlan(snapshot=snapshot.name, taken=snapshot.started, mode=request.mode, indices=tuple(planned))
+        sizes = self._sizes(snapshot.name)
+        needed = int(sum(sizes.get(item.source, 0) for item in planned) * DISK_FACTOR)
+        refuse_without_room(self._cluster, needed, what=f"restoring from {snapshot.name}")
+        return RestorePlan(
+            snapshot=snapshot.name,
+            taken=snapshot.started,
+            mode=request.mode,
+            indices=tuple(planned),
+            bytes_needed=needed,
+        )
+
+    def _sizes(self, snapshot: str) -> dict[str, int]:
+        try:
+            return self._snapshots.sizes(snapshot)
+        except ClusterError as error:
+            if not is_damage(error.reason):
+                raise
+            raise damaged_snapshot(snapshot, error) from error
+
+    def _chosen(self, snapshot: Snapshot, request: RestoreRequest) -> tuple[str, ...]:
+        """The indices that are meant. Wildcards mean no system index, which only its plugin may fill."""
+        system = {index for index in snapshot.indices if is_system(index, snapshot.data_streams)}
+        named = sorted(system & set(request.indices))
+        if named:
+            raise RefusedError(
+                f"{named[0]} is a system index, which a restore would put out of step with the cluster",
+                mend="restore what it holds with the tool that it belongs to",
+            )
+        held = [index for index in snapshot.indices if index not in system]
+        sources, unknown = matching(request.indices or ("*",), held)
+        if unknown or not sources:
+            raise UsageError(
+                f"the snapshot {snapshot.name} holds no index {', '.join(unknown) or 'that is no system index'}",
+                mend=f"it holds: {_some(held)}",
+            )
+        return sources
 
     def _known_snapshot(self, name: str) -> Snapshot:
         snapshot = self._snapshots.get(name)
@@ -137,15 +188,33 @@ class Planner:
     def _plan_in_place(self, source: str, now: datetime) -> PlannedIndex:
         if not self._cluster.exists(source):
             return PlannedIndex(source=source, target=source)
-        health = self._cluster.get(
-            "_cluster", "health", source, what=f"looking at {source}", params={"expand_wildcards": "all"}
-        )
-        if health["status"] == "red":
+        # The shards of an index that was closed just now come up again.
+        if is_red(self._cluster, source, patience_seconds=_SETTLES_SECONDS):
+            kept = existing(self._cluster, f"aside-*-{source}")
             raise RefusedError(
                 f"the old state of {source} cannot be kept: it is red",
-                mend="restore it under a new name, or remove it by hand first",
+                mend=f"restore it under a new name, or remove it by hand first{_earlier(kept)}",
             )
-        return PlannedIndex(source=source, target=source, set_aside=set_aside(source, now))
+        self._refuse_read_only(source)
+        return PlannedIndex(
+            source=source, target=source, set_aside=set_aside(source, now), closed=self._is_closed(source)
+        )
+
+    def _refuse_read_only(self, index: str) -> None:
+        """Such an index can be neither closed nor kept, and OpenSearch would say so half way through."""
+        settings = settings_of(self._cluster, index)
+        for block in ("read_only", "read_only_allow_delete", "metadata"):
+            if str(settings.get(f"index.blocks.{block}", "false")) == "true":
+                why = ": a disk had passed its flood stage" if block == "read_only_allow_delete" else ""
+                raise RefusedError(
+                    f"{index} has the block index.blocks.{block}{why}",
+                    mend=f"mend its cause, take the block off {index}, and give the command again",
+                )
+
+    def _is_closed(self, index: str) -> bool:
+        what = f"looking at {index}"
+        answer = self._cluster.get("_resolve", "index", index, what=what, params={"expand_wildcards": "all"})
+        return any("closed" in item.get("attributes", ()) for item in answer.get("indices", ()))
 
     def _plan_renamed(self, sources: Sequence[str], request: RestoreRequest) -> list[PlannedIndex]:
         if not request.rename_pattern or not request.rename_replacement:
@@ -172,12 +241,30 @@ class Planner:
         return planned
 
     def _plan_alias_swap(self, source: str, now: datetime) -> PlannedIndex:
+        if not self._cluster.exists(source):
+            raise RefusedError(
+                f"there is no {source} whose aliases could be moved", mend="it is gone: restore it in place"
+            )
         aliases = tuple(sorted(aliases_of(self._cluster, source)))
         if not aliases:
             raise RefusedError(
                 f"no alias points to {source}, so none can be moved", mend="restore it in place or under a new name"
             )
-        return PlannedIndex(source=source, target=restored(source, now), aliases=aliases)
+        return PlannedIndex(
+            source=source, target=restored(source, now), aliases=aliases, closed=self._is_closed(source)
+        )
+
+
+def damaged_snapshot(name: str, error: ClusterError) -> VerificationError:
+    """What to say of a snapshot from which nothing can be restored."""
+    return VerificationError(
+        f"the snapshot {name} is damaged: {damaged_file(error.reason)} ({error.reason[:300]})",
+        mend="nothing was restored; choose another one",
+    )
+
+
+def _earlier(kept: Sequence[str]) -> str:
+    return f"; an earlier state of it is in {', '.join(kept)}" if kept else ""
 
 
 def _some(names: Sequence[str]) -> str:

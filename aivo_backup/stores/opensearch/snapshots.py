@@ -107,6 +107,13 @@ class Snapshots:
             added_bytes=int(status["stats"]["incremental"]["size_in_bytes"]),
         )
 
+    def sizes(self, name: str) -> dict[str, int]:
+        """Bytes of each index of a snapshot; reads the description of every shard."""
+        return {
+            index: int(entry["stats"]["total"]["size_in_bytes"])
+            for index, entry in self._status(name)["indices"].items()
+        }
+
     def take(
         self, indices: Sequence[str], *, now: datetime, metadata: Mapping[str, Any], progress: Progress
     ) -> Snapshot:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
@@ -187,18 +187,36 @@ def recovery_progress(answer: Mapping[str, Any]) -> RecoveryProgress:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ShardHistory:
+    """One primary's operations so far, and the history that numbers them.
+
+    A later number is a later write as long as the history is the same one; OpenSearch begins another when an index is
+    made anew or restored.
+    """
+
+    shard: int
+    history: str
+    operations: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Counted:
     """Documents of an index and the operations that had been written to it, by its primaries' sequence numbers."""
 
     documents: int
     operations: int
+    shards: tuple[ShardHistory, ...] = field(default=(), compare=False)
 
 
-def operations(shards: Mapping[str, Sequence[Mapping[str, Any]]]) -> int:
-    """Operations ever written to an index, from its entry ``shards`` of ``_stats?level=shards``."""
-    return sum(
-        int(copy.get("seq_no", {}).get("max_seq_no", -1)) + 1
-        for copies in shards.values()
+def histories(shards: Mapping[str, Sequence[Mapping[str, Any]]]) -> tuple[ShardHistory, ...]:
+    """Operations ever written to each primary, from an index's entry ``shards`` of ``_stats?level=shards``."""
+    return tuple(
+        ShardHistory(
+            shard=int(shard),
+            history=str(copy.get("commit", {}).get("user_data", {}).get("history_uuid", "")),
+            operations=int(copy.get("seq_no", {}).get("max_seq_no", -1)) + 1,
+        )
+        for shard, copies in sorted(shards.items(), key=lambda entry: int(entry[0]))
         for copy in copies
         if copy.get("routing", {}).get("primary")
     )

@@ -17,6 +17,7 @@ from aivo_backup.stores.opensearch import facts as noted
 from aivo_backup.stores.opensearch.cluster import Cluster
 from aivo_backup.stores.opensearch.expiry import SnapshotExpiry, plan_expiry
 from aivo_backup.stores.opensearch.names import chosen
+from aivo_backup.stores.opensearch.newer import Newer, newer_than
 from aivo_backup.stores.opensearch.plan import Planner, RestorePlan, RestoreRequest
 from aivo_backup.stores.opensearch.repository import Repository, repository_body
 from aivo_backup.stores.opensearch.restore import Restorer, RestoreResult
@@ -176,6 +177,20 @@ class OpenSearchStore:
             RefusedError: the snapshot is incomplete, a target exists, or the old state cannot be kept.
         """
         return Planner(self._repository).plan(request, now=now)
+
+    def newer_than(self, plan: RestorePlan, point: RecoveryPoint) -> tuple[Newer, ...]:
+        """What users of the present indices would lose sight of, for each open one that the plan replaces.
+
+        Args:
+            point: the recovery point that the plan restores.
+
+        Raises:
+            BackupError: a shard does not answer.
+        """
+        held = noted.expected_counts(point.facts)
+        return tuple(
+            newer_than(self._cluster, item.source, held.get(item.source)) for item in plan.replaced if not item.closed
+        )
 
     def restore(
         self, request: RestoreRequest, *, now: datetime, stopwatch: Stopwatch, progress: Progress

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from aivo_backup.catalog.records import Check, RecoveryPoint
-from aivo_backup.errors import BackupError, RefusedError, VerificationError
+from aivo_backup.errors import BackupError, VerificationError
 from aivo_backup.policy.codec import format_time, parse_time
 from aivo_backup.stores.opensearch import facts as noted
 from aivo_backup.stores.opensearch.client import ClusterError
@@ -21,6 +21,7 @@ from aivo_backup.stores.opensearch.recovery import (
     wait_for_shards,
 )
 from aivo_backup.stores.opensearch.repository import Repository
+from aivo_backup.stores.opensearch.room import DISK_FACTOR, refuse_without_room
 from aivo_backup.stores.opensearch.snapshots import Snapshot, Snapshots
 from aivo_backup.stores.opensearch.states import (
     TABLE_OF_CONTENTS,
@@ -32,8 +33,6 @@ from aivo_backup.stores.opensearch.states import (
 )
 from aivo_backup.stores.port import Progress, Stopwatch, TestedRestore
 
-# Room beside the data itself: translogs, and merges that start as soon as a shard is open.
-_DISK_FACTOR = 1.2
 _TOLD = 5
 
 
@@ -71,7 +70,8 @@ class RestoreTest:
         """
         with stopwatch.phase("prepare"):
             self._remove(abandoned(existing(self._cluster, "verify-*"), self._now))
-            self._refuse_without_room()
+            wanted = int(self._point.size_bytes * DISK_FACTOR)
+            refuse_without_room(self._cluster, wanted, what=f"restoring {self._point.id}")
         try:
             with self._repository.afresh(self._alias) as fresh:
                 with stopwatch.phase("read snapshot"):
@@ -85,16 +85,6 @@ class RestoreTest:
                 # Only names with this test's own token; a cluster that is gone now is told by the next test, which
                 # also removes what this one leaves.
                 self._remove(existing(self._cluster, f"{self._prefix}*"))
-
-    def _refuse_without_room(self) -> None:
-        answer = self._cluster.get("_nodes", "stats", "fs", what="looking at the cluster's disks")
-        free = sum(int(node["fs"]["total"]["available_in_bytes"]) for node in answer["nodes"].values())
-        wanted = int(self._point.size_bytes * _DISK_FACTOR)
-        if free < wanted:
-            raise RefusedError(
-                f"restoring {self._point.id} needs {wanted / 1e9:.1f} GB, the cluster has {free / 1e9:.1f} GB free",
-                mend="free or add disk space",
-            )
 
     def _read(self, fresh: Repository) -> Snapshot:
         try:

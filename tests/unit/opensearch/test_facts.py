@@ -9,7 +9,7 @@ from aivo_backup.stores.opensearch.facts import (
     samples_per_index,
     unchanged,
 )
-from aivo_backup.stores.opensearch.states import Counted
+from aivo_backup.stores.opensearch.states import Counted, ShardHistory
 
 
 def test_a_digest_depends_on_content_and_not_on_the_order_of_keys() -> None:
@@ -40,3 +40,9 @@ def test_facts_are_read_back_also_for_names_with_dots() -> None:
     assert (facts["total_documents"], facts["total_operations"]) == (4, 5)
     assert json.loads(json.dumps(facts)) == facts
     assert "heartbeat" not in as_facts({}, {}, heartbeat="")
+
+
+def test_the_histories_of_shards_are_read_back() -> None:
+    shards = (ShardHistory(shard=0, history="h0", operations=4), ShardHistory(shard=10, history="h10", operations=0))
+    facts = as_facts({"i": Counted(documents=3, operations=4, shards=shards)}, {}, heartbeat="")
+    assert expected_counts(facts)["i"].shards == shards

@@ -9,8 +9,8 @@ from aivo_backup.stores.opensearch.states import (
     SnapshotOutcome,
     count_problem,
     damaged_file,
+    histories,
     is_damage,
-    operations,
     outcome,
     recovery_progress,
     shard_progress,
@@ -122,7 +122,7 @@ def test_operations_are_counted_on_primaries_and_an_empty_shard_has_none() -> No
         return {"routing": {"primary": primary}, "seq_no": {"max_seq_no": highest}}
 
     shards = {"0": [copy(9, primary=True), copy(9, primary=False)], "1": [copy(-1, primary=True)]}
-    assert operations(shards) == 10
+    assert [(shard.shard, shard.operations) for shard in histories(shards)] == [(0, 10), (1, 0)]
 
 
 def test_without_writes_the_count_is_exact() -> None:
