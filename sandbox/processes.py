@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aivo_backup.errors import BackupError
+from aivo_backup.liveness import start_ticks
 
 _POLL_SECONDS = 0.05
 # Children of this very process: only their parent can reap them, so they are kept until they end.
@@ -43,17 +44,6 @@ class Process:
             del _children[self.pid]
             return False
         return start_ticks(self.pid) == self.started
-
-
-def start_ticks(pid: int) -> int | None:
-    """Clock ticks from boot to the start of ``pid``; None when it does not run (a zombie does not)."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return None
-    # The second field, the program's name, may itself hold blanks and parentheses: count from the last one.
-    fields = text.rpartition(")")[2].split()
-    return None if fields[0] in "ZX" else int(fields[19])
 
 
 class Registry:

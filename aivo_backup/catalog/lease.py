@@ -4,18 +4,23 @@ The lease is the object ``leases/<component>`` in the component's own bucket: ta
 freed and taken over with ``If-Match`` writes, never deleted, so the identity that backs up needs no delete permission.
 ``concurrencyPolicy: Forbid`` knows only its own CronJob, and pgBackRest's lock would fail the Sunday incremental that
 meets a long full.
+
+A lease that its holder could not free, because it was killed, runs out with its term; on the holder's own machine it is
+seen to be dead and taken over at once.
 """
 
 import json
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
 from aivo_backup.errors import BackupError, ConfigurationError, RefusedError
+from aivo_backup.liveness import is_dead, this_process
 from aivo_backup.policy.codec import format_time, parse_time
 from aivo_backup.policy.environment import Component
 from aivo_backup.stores.aws import translated
@@ -25,7 +30,11 @@ if TYPE_CHECKING:
     from types_boto3_s3.client import S3Client
 
 TERM = timedelta(seconds=120)
-"""How long a lease holds without being renewed: a killed run blocks the next one for two minutes at most."""
+"""How long a lease holds without being renewed: a killed run blocks the next one, elsewhere, for two minutes at
+most."""
+
+RESTORE = "restore"
+"""The purpose of leases that keep restores into one production store apart; a backup may run meanwhile."""
 
 
 class LeaseHeldError(RefusedError):
@@ -36,13 +45,29 @@ class LeaseLostError(BackupError):
     """The lease was taken over while the run was going on."""
 
 
-class Lease:
-    """The lease of one component."""
+@dataclass(frozen=True, kw_only=True)
+class _Written:
+    """What the object says. ``process`` is empty in one that an older version wrote."""
 
-    def __init__(self, *, s3: "S3Client", bucket: str, component: Component, kms_key: str, clock: Clock) -> None:
+    holder: str
+    until: datetime
+    process: str
+    etag: str
+
+
+class Lease:
+    """The lease of one component.
+
+    Args:
+        purpose: what it keeps apart besides backup runs, which have the lease without a purpose.
+    """
+
+    def __init__(
+        self, *, s3: "S3Client", bucket: str, component: Component, kms_key: str, clock: Clock, purpose: str = ""
+    ) -> None:
         self._s3 = s3
         self._bucket = bucket
-        self._key = f"leases/{component.value}"
+        self._key = f"leases/{purpose}{'-' if purpose else ''}{component.value}"
         self._kms_key = kms_key
         self._clock = clock
 
@@ -88,14 +113,14 @@ class Lease:
         current = self._current()
         if current is None:
             return self._write(holder, self._clock() + TERM, if_match=None)
-        other, until, etag = current
-        if until > self._clock() and other != holder:
+        if current.until > self._clock() and current.holder != holder and not is_dead(current.process):
             raise LeaseHeldError(
-                f"{self._key} is held by {other} until {format_time(until)}", mend="wait for that run to end"
+                f"{self._key} is held by {current.holder} until {format_time(current.until)}",
+                mend="wait for that run to end",
             )
-        return self._write(holder, self._clock() + TERM, if_match=etag)
+        return self._write(holder, self._clock() + TERM, if_match=current.etag)
 
-    def _current(self) -> tuple[str, datetime, str] | None:
+    def _current(self) -> _Written | None:
         with translated(f"s3://{self._bucket}/{self._key}"):
             try:
                 answer = self._s3.get_object(Bucket=self._bucket, Key=self._key)
@@ -106,15 +131,21 @@ class Lease:
             body = answer["Body"].read()
         try:
             content = json.loads(body)
-            return content["holder"], parse_time(content["until"]), answer["ETag"]
-        except (ValueError, KeyError, TypeError) as error:
+            return _Written(
+                holder=content["holder"],
+                until=parse_time(content["until"]),
+                process=content.get("process", ""),
+                etag=answer["ETag"],
+            )
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ConfigurationError(
                 f"s3://{self._bucket}/{self._key} is not a lease ({error})",
                 mend="see that no run is under way, then bring its older version back",
             ) from error
 
     def _write(self, holder: str, until: datetime, *, if_match: str | None) -> str:
-        body = json.dumps({"holder": holder, "until": format_time(until)}).encode()
+        text = {"holder": holder, "until": format_time(until), "process": this_process()}
+        body = json.dumps(text).encode()
         condition: dict[str, str] = {"IfNoneMatch": "*"} if if_match is None else {"IfMatch": if_match}
         with translated(f"s3://{self._bucket}/{self._key}"):
             try:
@@ -129,9 +160,9 @@ class Lease:
             except ClientError as error:
                 if error.response.get("Error", {}).get("Code") in ("PreconditionFailed", "ConditionalRequestConflict"):
                     current = self._current()
-                    if current is not None and current[:2] == (holder, _as_written(until)):
+                    if current is not None and (current.holder, current.until) == (holder, _as_written(until)):
                         # The write had gone through and only its answer was lost: a retry met our own lease.
-                        return current[2]
+                        return current.etag
                     raise LeaseHeldError(
                         f"{self._key} was taken by another run just now", mend="wait for that run to end"
                     ) from error

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from aivo_backup.liveness import start_ticks
 from sandbox import servers
-from sandbox.processes import start_ticks
 from sandbox.state import CHECKOUT, HOME_VARIABLE, Sandbox
 from tests.sandbox.cli import Cli, make_cli
 from tests.sandbox.lone import Provisioned, provision_lone

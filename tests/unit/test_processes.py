@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from aivo_backup.errors import BackupError
-from sandbox.processes import Process, Registry, start_ticks
+from aivo_backup.liveness import start_ticks
+from sandbox.processes import Process, Registry
 
 STUBBORN = (
     "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); time.sleep(60)"
