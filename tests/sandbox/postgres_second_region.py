@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 import boto3
 
@@ -11,10 +10,7 @@ from aivo_backup.stores.postgres.envelope import RegionKey, open_pass
 from aivo_backup.stores.postgres.setup import make_envelope
 from aivo_backup.stores.postgres.store import PostgresStore
 from tests.sandbox.postgres_lab import Lab
-
-if TYPE_CHECKING:
-    from types_boto3_s3.literals import BucketLocationConstraintType
-    from types_boto3_s3.type_defs import ReplicationRuleTypeDef
+from tests.sandbox.second_region import copy_to, wipe
 
 
 @dataclass(kw_only=True)
@@ -23,7 +19,7 @@ class SecondRegion:
 
     lab: Lab
     aws: boto3.Session
-    region: "BucketLocationConstraintType" = "us-west-2"
+    region: str = "us-west-2"
     key: str = field(default="", init=False)
 
     @property
@@ -35,21 +31,7 @@ class SecondRegion:
         lab = self.lab
         kms = self.aws.client("kms")
         self.key = kms.create_key()["KeyMetadata"].get("Arn", "")
-        self.aws.client("s3").create_bucket(
-            Bucket=self.bucket, CreateBucketConfiguration={"LocationConstraint": self.region}
-        )
-        lab.s3.put_bucket_versioning(Bucket=self.bucket, VersioningConfiguration={"Status": "Enabled"})
-        rule: ReplicationRuleTypeDef = {
-            "ID": "all", "Priority": 1, "Status": "Enabled", "Filter": {"Prefix": ""},
-            "DeleteMarkerReplication": {"Status": "Enabled"},
-            "SourceSelectionCriteria": {"SseKmsEncryptedObjects": {"Status": "Enabled"}},
-            "Destination": {
-                "Bucket": f"arn:aws:s3:::{self.bucket}",
-                "EncryptionConfiguration": {"ReplicaKmsKeyID": self.key},
-            },
-        }  # fmt: skip
-        role = "arn:aws:iam::123456789012:role/replication"
-        lab.s3.put_bucket_replication(Bucket=lab.bucket, ReplicationConfiguration={"Role": role, "Rules": [rule]})
+        copy_to(lab.s3, lab.bucket, there=self.aws, bucket=self.bucket, key=self.key)
         keys = {
             lab.region: RegionKey(kms=lab.kms, key=lab.kms_key),
             self.region: RegionKey(kms=kms, key=self.key),
@@ -74,7 +56,4 @@ class SecondRegion:
 
     def lose_home(self) -> None:
         """Every version of every object of the home bucket is gone."""
-        s3, bucket = self.lab.s3, self.lab.bucket
-        for page in s3.get_paginator("list_object_versions").paginate(Bucket=bucket):
-            for entry in (*page.get("Versions", []), *page.get("DeleteMarkers", [])):
-                s3.delete_object(Bucket=bucket, Key=entry.get("Key", ""), VersionId=entry.get("VersionId", ""))
+        wipe(self.lab.s3, self.lab.bucket)
