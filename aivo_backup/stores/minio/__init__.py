@@ -12,7 +12,7 @@
 
 from aivo_backup.stores.minio.lean import LeanS3ObjectStore
 from aivo_backup.stores.minio.objects import ObjectStore
-from aivo_backup.stores.minio.restore import Change, PlannedChange, RestorePlan, RestoreRequest, Selection
+from aivo_backup.stores.minio.plan import Change, PlannedChange, RestorePlan, RestoreRequest, Selection
 from aivo_backup.stores.minio.s3 import S3ObjectStore
 from aivo_backup.stores.minio.store import MinioStore
 

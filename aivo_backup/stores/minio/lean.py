@@ -19,9 +19,18 @@ from urllib3.exceptions import HTTPError
 from urllib3.util import Timeout, parse_url
 
 from aivo_backup.errors import BackupError, UnreachableError
-from aivo_backup.stores.minio.objects import Attributes, ListedObject, ListedVersion, ObjectInfo, Reading, Stored
+from aivo_backup.stores.minio.objects import (
+    Attributes,
+    Condition,
+    ListedObject,
+    ListedVersion,
+    ObjectInfo,
+    Reading,
+    Stored,
+)
 from aivo_backup.stores.minio.reading import Patience
-from aivo_backup.stores.minio.s3 import PAGE, S3ObjectStore, S3Upload, in_key_order, s3_errors, without_framing
+from aivo_backup.stores.minio.s3 import PAGE, S3ObjectStore, in_key_order, without_framing
+from aivo_backup.stores.minio.s3_upload import S3Upload, s3_errors
 from aivo_backup.stores.minio.signature import EMPTY_SHA256, UNSIGNED, Identity, encoded, encoded_query, signed_headers
 
 if TYPE_CHECKING:
@@ -218,7 +227,14 @@ class LeanS3ObjectStore(S3ObjectStore):
         return LeanReading(answer, _info(answer.headers, size), what)
 
     def put(
-        self, bucket: str, key: str, body: bytes, attributes: Attributes, *, sha256: str, only_new: bool = False
+        self,
+        bucket: str,
+        key: str,
+        body: bytes,
+        attributes: Attributes,
+        *,
+        sha256: str,
+        condition: Condition | None = None,
     ) -> Stored:
         """See the port. The digest is part of the signature, so that a body that suffered on the way is refused."""
         headers = {
@@ -229,8 +245,8 @@ class LeanS3ObjectStore(S3ObjectStore):
         }
         if attributes.content_type:
             headers["content-type"] = attributes.content_type
-        if only_new:
-            headers["if-none-match"] = "*"
+        if condition is not None:
+            headers |= {"if-match": f'"{condition.etag}"'} if condition.etag else {"if-none-match": "*"}
         what = f"write {bucket}/{key} at {self.name}"
         answer = self._http.ask("PUT", what, bucket=bucket, key=key, headers=headers, body=body, body_sha256=sha256)
         return Stored(

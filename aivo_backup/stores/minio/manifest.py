@@ -20,7 +20,7 @@ from aivo_backup.errors import ConfigurationError, VerificationError
 from aivo_backup.policy.codec import format_time, from_json, parse_time, to_json
 from aivo_backup.policy.environment import BackupKind
 from aivo_backup.policy.names import MINIO_DATA_PREFIX, MINIO_LONG_PREFIX, MINIO_MANIFEST_PREFIX
-from aivo_backup.stores.minio.objects import AbsentError, Attributes, ChangedError, ObjectStore
+from aivo_backup.stores.minio.objects import ABSENT, AbsentError, Attributes, ChangedError, ObjectStore
 from aivo_backup.stores.minio.reading import Patience, read_whole, steady
 
 SUMMARY_NAME = "summary.json"
@@ -318,7 +318,7 @@ def write_summary(store: ObjectStore, bucket: str, summary: Summary, *, patience
     sha256 = hashlib.sha256(body).hexdigest()
     try:
         version_id = patience.retried(
-            lambda: store.put(bucket, key, body, _JSON, sha256=sha256, only_new=True)
+            lambda: store.put(bucket, key, body, _JSON, sha256=sha256, condition=ABSENT)
         ).version_id
     except ChangedError:
         # An answer that was lost makes the second try find what the first one wrote.

@@ -80,6 +80,21 @@ class Stored:
     etag: str
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Condition:
+    """What must be true of a key for a write to happen; the store itself looks, so that no writer can slip between.
+
+    Attributes:
+        etag: the current object's; empty means that there must be no current object.
+    """
+
+    etag: str = ""
+
+
+ABSENT = Condition()
+"""The key has no current object."""
+
+
 class Reading(Protocol):
     """An open download. ``info.size`` is the size of the whole object, also when it was opened past its start."""
 
@@ -108,8 +123,12 @@ class Upload(Protocol):
         """Sends the next part; every part but the last has the store's minimum size at least."""
         ...
 
-    def complete(self) -> Stored:
-        """Makes the object."""
+    def complete(self, condition: "Condition | None" = None) -> Stored:
+        """Makes the object.
+
+        Raises:
+            ChangedError: the key does not meet the condition.
+        """
         ...
 
     def abort(self) -> None:
@@ -184,12 +203,19 @@ class ObjectStore(Protocol):
         ...
 
     def put(
-        self, bucket: str, key: str, body: bytes, attributes: Attributes, *, sha256: str, only_new: bool = False
+        self,
+        bucket: str,
+        key: str,
+        body: bytes,
+        attributes: Attributes,
+        *,
+        sha256: str,
+        condition: "Condition | None" = None,
     ) -> Stored:
         """Writes a whole object; the store checks ``body`` against ``sha256`` (hexadecimal).
 
         Raises:
-            ChangedError: ``only_new`` was asked for, and the key has a current object.
+            ChangedError: the key does not meet the condition.
         """
         ...
 

@@ -2,22 +2,32 @@
 
 Nothing is remembered between two calls: what the target already has equal is skipped, so that a restore that was
 interrupted is resumed by starting it again.
+
+Every write carries the condition under which it was decided (the key is absent, or still has the object that was
+looked at), so that what an application writes while the restore runs is kept like any newer object.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from enum import StrEnum
-from fnmatch import fnmatchcase
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 
 from aivo_backup.errors import BackupError, UnreachableError, UsageError, VerificationError
 from aivo_backup.policy.environment import MinioSettings
 from aivo_backup.stores.minio.manifest import Entry, Summary
 from aivo_backup.stores.minio.names import Wrong
-from aivo_backup.stores.minio.objects import AbsentError, ListedObject, ObjectStore
+from aivo_backup.stores.minio.objects import (
+    ABSENT,
+    AbsentError,
+    ChangedError,
+    Condition,
+    ListedObject,
+    ObjectStore,
+)
 from aivo_backup.stores.minio.ordered import Ready, in_order, ordered_objects
+from aivo_backup.stores.minio.plan import Change, PlannedChange, RestorePlan, RestoreRequest, Selection
 from aivo_backup.stores.minio.points import Points
 from aivo_backup.stores.minio.reading import Patience, digest_of, steady
+from aivo_backup.stores.minio.rescue import Rescued
 from aivo_backup.stores.minio.spool import Spool
 from aivo_backup.stores.minio.transfer import ByteBudget, Copier, WrongContentError
 from aivo_backup.stores.port import Progress, silent
@@ -26,126 +36,6 @@ _CHUNK_BYTES = 1024 * 1024
 _DELETE_BATCH = 1000
 _EXAMPLES = 1000
 _PROGRESS_EVERY = 1000
-_GLOB_CHARACTERS = "*?["
-
-
-class Change(StrEnum):
-    """What a restore does with one key of the target."""
-
-    CREATE = "create"
-    """The target lacks it."""
-    REPLACE = "replace"
-    """The target has an older, different object."""
-    REPLACE_NEWER = "replace-newer"
-    """The target has a different object written after the point's; asked for by ``overwrite_newer``."""
-    KEEP_NEWER = "keep-newer"
-    """The same, and left alone."""
-    EQUAL = "equal"
-    """The target has it already: content, content type and metadata."""
-    REMOVE = "remove"
-    """The point lacks it; asked for by ``exact``."""
-    KEEP_EXTRA = "keep-extra"
-    """The point lacks it; left alone."""
-
-    @property
-    def writes(self) -> bool:
-        """Whether the object's bytes are written."""
-        return self in (Change.CREATE, Change.REPLACE, Change.REPLACE_NEWER)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Selection:
-    """Which objects of one source bucket.
-
-    Attributes:
-        prefix: only keys that begin so.
-        glob: only keys that match; ``*`` and ``?`` also match ``/``.
-        key: only this one.
-    """
-
-    bucket: str
-    prefix: str = ""
-    glob: str = ""
-    key: str = ""
-
-    def __post_init__(self) -> None:
-        if sum(map(bool, (self.prefix, self.glob, self.key))) > 1:
-            raise UsageError("a prefix, a glob and a key exclude each other", mend="give one of them")
-
-    @property
-    def common_prefix(self) -> str:
-        """What every selected key begins with; narrows listings."""
-        if self.glob:
-            stop = min((self.glob.find(mark) for mark in _GLOB_CHARACTERS if mark in self.glob), default=len(self.glob))
-            return self.glob[:stop]
-        return self.key or self.prefix
-
-    def takes(self, key: str) -> bool:
-        """Whether this key is selected."""
-        if self.key:
-            return key == self.key
-        if self.glob:
-            return fnmatchcase(key, self.glob)
-        return key.startswith(self.prefix)
-
-
-@dataclass(frozen=True, kw_only=True)
-class RestoreRequest:
-    """What to restore, from which point, to where.
-
-    Attributes:
-        target_bucket: made when it is missing; the source bucket's own name when empty.
-        overwrite_newer: also replace objects that were written after the point's.
-        exact: also remove selected objects that the point lacks, so that the target becomes what the point holds.
-            Where the target keeps versions they stay retrievable.
-    """
-
-    point: str
-    selection: Selection
-    target_bucket: str = ""
-    overwrite_newer: bool = False
-    exact: bool = False
-
-    @property
-    def into(self) -> str:
-        """The bucket that is written to."""
-        return self.target_bucket or self.selection.bucket
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PlannedChange:
-    """One key and what is done with it; ``size`` in bytes is the point's object's, or the extra object's."""
-
-    change: Change
-    key: str
-    size: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class RestorePlan:
-    """What a restore would do, or did.
-
-    Attributes:
-        changes: number of keys by what is done with them.
-        bytes_written: of the objects that are written.
-        examples: the first thousand keys that change.
-        creates_bucket: the target bucket is missing.
-        keeps_versions: whether what is replaced or removed stays retrievable as an older version.
-    """
-
-    request: RestoreRequest
-    changes: Mapping[Change, int]
-    bytes_written: int
-    examples: tuple[PlannedChange, ...]
-    creates_bucket: bool
-    keeps_versions: bool
-
-    @property
-    def lost_for_good(self) -> int:
-        """Objects whose present content nobody could bring back afterwards."""
-        if self.keeps_versions:
-            return 0
-        return sum(self.changes.get(change, 0) for change in (Change.REPLACE, Change.REPLACE_NEWER, Change.REMOVE))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -199,7 +89,7 @@ class Restorer:
             UsageError: there is no such point, or it selects nothing.
             DamagedManifestError: the point's manifest is missing or damaged.
         """
-        return self._carried_out(request, apply=False, each=each, progress=silent)
+        return self._carried_out(request, apply=False, each=each, progress=silent, rescued=None)
 
     def restore(
         self,
@@ -207,17 +97,26 @@ class Restorer:
         *,
         progress: Progress = silent,
         each: Callable[[PlannedChange], None] | None = None,
+        rescued: Rescued | None = None,
     ) -> RestorePlan:
         """Restores, and answers what was done.
 
         Removals come last, and only if everything else succeeded.
+
+        Args:
+            rescued: what was exported before; a newer object that is not in there is kept, whatever was asked for.
 
         Raises:
             UsageError, DamagedManifestError: as :meth:`plan`; nothing was changed.
             VerificationError: objects were not what was backed up, or not there; the message names them. They were
                 not written, all others were.
         """
-        return self._carried_out(request, apply=True, each=each, progress=progress)
+        return self._carried_out(request, apply=True, each=each, progress=progress, rescued=rescued)
+
+    @property
+    def points(self) -> Points:
+        """The points that it restores from."""
+        return Points(store=self.backup, bucket=self.bucket, patience=self.patience)
 
     def _carried_out(
         self,
@@ -226,8 +125,9 @@ class Restorer:
         apply: bool,
         each: Callable[[PlannedChange], None] | None,
         progress: Progress,
+        rescued: Rescued | None,
     ) -> RestorePlan:
-        points = Points(store=self.backup, bucket=self.bucket, patience=self.patience)
+        points = self.points
         summary = points.load(request.point).summary
         self._look_for_any(request, points, summary)
         exists = request.into in self.target.buckets()
@@ -236,7 +136,7 @@ class Restorer:
         keeps_versions = self.target.keeps_versions(request.into) if exists or apply else True
         tally = _Tally()
         with Spool[str]() as removed:
-            steps = self._steps(request, points, summary, apply=apply, listed=exists)
+            steps = self._steps(request, points, summary, apply=apply, listed=exists, rescued=rescued)
             for done in in_order(steps, threads=self.settings.transfers):
                 tally.add(done, removed)
                 if each is not None:
@@ -268,14 +168,21 @@ class Restorer:
                 mend=f"it holds {', '.join(sorted(summary.buckets)) or 'none'}",
             )
         wanted = selection.key or selection.glob or selection.prefix
-        if wanted and next(_selected(points.entries(summary), selection), None) is None:
+        if wanted and next(selected(points.entries(summary), selection), None) is None:
             raise UsageError(
                 f"the point {request.point} has nothing in {selection.bucket} for {wanted!r}",
                 mend="check the key, or take another point",
             )
 
     def _steps(
-        self, request: RestoreRequest, points: Points, summary: Summary, *, apply: bool, listed: bool
+        self,
+        request: RestoreRequest,
+        points: Points,
+        summary: Summary,
+        *,
+        apply: bool,
+        listed: bool,
+        rescued: Rescued | None,
     ) -> Iterator[Ready[_Done] | Callable[[], _Done]]:
         copier = Copier(
             target=self.target,
@@ -287,22 +194,44 @@ class Restorer:
         selection = request.selection
         listing = ordered_objects(self.target, request.into, selection.common_prefix) if listed else iter(())
         present = (found for found in listing if selection.takes(found.key))
-        for entry, found in _merged(_selected(points.entries(summary), selection), present):
+        careful = replace(request, overwrite_newer=False, exact=False)
+        for entry, found in merged(selected(points.entries(summary), selection), present):
+            spared = rescued is not None and found is not None and not rescued.holds(found)
+            asked = careful if spared else request
             if entry is not None:
-                yield lambda entry=entry, found=found: self._do(request, entry, found, copier if apply else None)
+                yield lambda entry=entry, found=found, asked=asked: self._do(
+                    asked, entry, found, copier if apply else None
+                )
             elif found is not None:
-                change = Change.REMOVE if request.exact else Change.KEEP_EXTRA
-                yield Ready(result=_Done(planned=PlannedChange(change=change, key=found.key, size=found.size)))
+                change = Change.REMOVE if asked.exact else Change.KEEP_EXTRA
+                yield Ready(
+                    result=_Done(
+                        planned=PlannedChange(change=change, key=found.key, size=found.size, present=found.size)
+                    )
+                )
 
     def _do(self, request: RestoreRequest, entry: Entry, found: ListedObject | None, copier: Copier | None) -> _Done:
-        planned = PlannedChange(change=self._change(request, entry, found), key=entry.key, size=entry.size)
+        planned = PlannedChange(
+            change=self._change(request, entry, found),
+            key=entry.key,
+            size=entry.size,
+            present=found.size if found else 0,
+        )
         if copier is None or not planned.change.writes:
             return _Done(planned=planned)
         try:
             with steady(
                 self.backup, self.bucket, entry.target_key, version_id=entry.version_id, patience=self.patience
             ) as reading:
-                copier.copy(reading, entry.key, attributes=entry.attributes, expected_sha256=entry.sha256)
+                copier.copy(
+                    reading,
+                    entry.key,
+                    attributes=entry.attributes,
+                    expected_sha256=entry.sha256,
+                    condition=Condition(etag=found.etag) if found else ABSENT,
+                )
+        except ChangedError:
+            return _Done(planned=self._overtaken(request, entry, planned))
         except WrongContentError:
             return _Done(planned=planned, fault="its content is not what was backed up")
         except AbsentError:
@@ -318,9 +247,20 @@ class Restorer:
             return Change.CREATE
         if self._is_equal(request.into, entry, found):
             return Change.EQUAL
+        if request.only_missing:
+            return Change.KEEP_OTHER
         if found.last_modified <= entry.last_modified:
             return Change.REPLACE
         return Change.REPLACE_NEWER if request.overwrite_newer else Change.KEEP_NEWER
+
+    def _overtaken(self, request: RestoreRequest, entry: Entry, planned: PlannedChange) -> PlannedChange:
+        """Somebody wrote the key meanwhile; or we did, and the answer to our first try was lost."""
+        try:
+            info = self.patience.retried(lambda: self.target.info(request.into, entry.key))
+        except AbsentError:
+            return replace(planned, change=Change.KEEP_NEWER)
+        now = ListedObject(key=entry.key, size=info.size, etag=info.etag, last_modified=info.last_modified)
+        return planned if self._is_equal(request.into, entry, now) else replace(planned, change=Change.KEEP_NEWER)
 
     def _is_equal(self, bucket: str, entry: Entry, found: ListedObject) -> bool:
         """Asks for as little as can tell: the listing, then the headers, then the bytes."""
@@ -353,11 +293,12 @@ class Restorer:
             self.target.delete(bucket, batch)
 
 
-def _selected(entries: Iterator[Entry], selection: Selection) -> Iterator[Entry]:
+def selected(entries: Iterator[Entry], selection: Selection) -> Iterator[Entry]:
+    """The entries of a point that a selection takes."""
     return (entry for entry in entries if entry.bucket == selection.bucket and selection.takes(entry.key))
 
 
-def _merged(
+def merged(
     entries: Iterator[Entry], present: Iterator[ListedObject]
 ) -> Iterator[tuple[Entry | None, ListedObject | None]]:
     """Pairs the point's objects with the target's by key; both are ordered."""

@@ -3,20 +3,16 @@
 import base64
 import binascii
 import heapq
-import zlib
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from botocore.exceptions import ClientError
 
 from aivo_backup.errors import BackupError
-from aivo_backup.stores.aws import MissingError, translated
 from aivo_backup.stores.minio.objects import (
-    AbsentError,
     Attributes,
-    ChangedError,
+    Condition,
     ListedObject,
     ListedVersion,
     ObjectInfo,
@@ -24,43 +20,22 @@ from aivo_backup.stores.minio.objects import (
     Stored,
 )
 from aivo_backup.stores.minio.reading import Patience
+from aivo_backup.stores.minio.s3_upload import S3Upload, conditional, s3_errors
 
 if TYPE_CHECKING:
     from botocore.response import StreamingBody
     from types_boto3_s3.client import S3Client
-    from types_boto3_s3.type_defs import CompletedPartTypeDef, ObjectIdentifierTypeDef
+    from types_boto3_s3.type_defs import ObjectIdentifierTypeDef
 
 T = TypeVar("T")
 PAGE = 1000
 _MINIMUM_PART_BYTES = 5 * 1024 * 1024
-_CHANGED = {"PreconditionFailed", "ConditionalRequestConflict", "412"}
-_ABSENT = {"NoSuchBucket", "NoSuchKey", "NoSuchVersion", "NoSuchUpload", "MethodNotAllowed", "404", "405"}
 _HEADERS = {
     "cache-control": "CacheControl",
     "content-disposition": "ContentDisposition",
     "content-encoding": "ContentEncoding",
     "content-language": "ContentLanguage",
 }
-
-
-@contextmanager
-def s3_errors(what: str) -> Generator[None]:
-    """Turns botocore's errors into the port's; ``what`` says what was being done.
-
-    Raises:
-        AbsentError, ChangedError, and what :func:`aivo_backup.stores.aws.translated` raises.
-    """
-    try:
-        with translated(what):
-            yield
-    except BackupError as error:
-        cause = error.__cause__
-        code = cause.response.get("Error", {}).get("Code", "") if isinstance(cause, ClientError) else ""
-        if code in _CHANGED:
-            raise ChangedError(f"{what}: the object changed") from cause
-        if code in _ABSENT or isinstance(error, MissingError):
-            raise AbsentError(f"{what}: not there ({code})", mend="check the name") from cause
-        raise
 
 
 class S3ObjectStore:
@@ -214,10 +189,16 @@ class S3ObjectStore:
         return _S3Reading(answer["Body"], _info(answer, size), what)
 
     def put(
-        self, bucket: str, key: str, body: bytes, attributes: Attributes, *, sha256: str, only_new: bool = False
+        self,
+        bucket: str,
+        key: str,
+        body: bytes,
+        attributes: Attributes,
+        *,
+        sha256: str,
+        condition: Condition | None = None,
     ) -> Stored:
         """See the port."""
-        options: dict[str, Any] = {"IfNoneMatch": "*"} if only_new else {}
         with s3_errors(f"write {bucket}/{key} at {self.name}"):
             answer = self.client.put_object(
                 Bucket=bucket,
@@ -226,7 +207,7 @@ class S3ObjectStore:
                 ChecksumSHA256=base64.b64encode(binascii.unhexlify(sha256)).decode("ascii"),
                 **_parameters(attributes),
                 **self._encryption,
-                **options,
+                **conditional(condition),
             )
         return Stored(version_id=answer.get("VersionId", ""), etag=answer.get("ETag", "").strip('"'))
 
@@ -301,53 +282,6 @@ class _S3Reading:
 
     def close(self) -> None:
         self._body.close()
-
-
-class S3Upload:
-    """See :class:`.objects.Upload`."""
-
-    def __init__(self, client: "S3Client", bucket: str, key: str, upload_id: str) -> None:
-        self.bucket = bucket
-        self.key = key
-        self.upload_id = upload_id
-        self._client = client
-        self._parts: list[CompletedPartTypeDef] = []
-
-    def put_part(self, body: bytes) -> None:
-        """See the port. A cheap checksum guards the transfer of a part; the SHA-256 of the whole is the engine's."""
-        number = len(self._parts) + 1
-        checksum = base64.b64encode(zlib.crc32(body).to_bytes(4, "big")).decode("ascii")
-        etag = self.send(number, body, checksum)
-        self._parts.append({"PartNumber": number, "ETag": etag, "ChecksumCRC32": checksum})
-
-    def send(self, number: int, body: bytes, checksum: str) -> str:
-        """Sends one part, with its CRC-32 in base64, and answers its ETag."""
-        with s3_errors(f"write part {number} of {self.bucket}/{self.key}"):
-            answer = self._client.upload_part(
-                Bucket=self.bucket,
-                Key=self.key,
-                UploadId=self.upload_id,
-                PartNumber=number,
-                Body=body,
-                ChecksumCRC32=checksum,
-            )
-        return answer["ETag"]
-
-    def complete(self) -> Stored:
-        """See the port."""
-        with s3_errors(f"finish writing {self.bucket}/{self.key}"):
-            answer = self._client.complete_multipart_upload(
-                Bucket=self.bucket, Key=self.key, UploadId=self.upload_id, MultipartUpload={"Parts": self._parts}
-            )
-        return Stored(version_id=answer.get("VersionId", ""), etag=answer.get("ETag", "").strip('"'))
-
-    def abort(self) -> None:
-        """See the port."""
-        try:
-            with s3_errors(f"abort writing {self.bucket}/{self.key}"):
-                self._client.abort_multipart_upload(Bucket=self.bucket, Key=self.key, UploadId=self.upload_id)
-        except AbsentError:
-            return
 
 
 def in_key_order(kept: Iterable[ListedVersion], deleted: Iterable[ListedVersion]) -> Iterator[ListedVersion]:

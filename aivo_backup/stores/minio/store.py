@@ -1,6 +1,6 @@
 """MinIO as a :class:`~aivo_backup.stores.port.Store`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -9,17 +9,24 @@ from aivo_backup.catalog.records import Artefact, RecoveryPoint
 from aivo_backup.errors import ConfigurationError
 from aivo_backup.policy.environment import BackupKind, Component, MinioSettings
 from aivo_backup.stores.minio.backup import CHECKPOINT_OBJECTS, BackupRun
+from aivo_backup.stores.minio.bringing import BroughtBack, Importer
+from aivo_backup.stores.minio.difference import differences
 from aivo_backup.stores.minio.expiry import ManifestExpiry, plan_expiry
 from aivo_backup.stores.minio.manifest import StoredSummary
 from aivo_backup.stores.minio.objects import ObjectStore
+from aivo_backup.stores.minio.plan import PlannedChange, RestorePlan, RestoreRequest, Selection
 from aivo_backup.stores.minio.points import Points
 from aivo_backup.stores.minio.reading import Patience
-from aivo_backup.stores.minio.restore import PlannedChange, RestorePlan, Restorer, RestoreRequest
+from aivo_backup.stores.minio.rescue import Exporter, Rescued, require_fresh
+from aivo_backup.stores.minio.restore import Restorer
+from aivo_backup.stores.minio.spool import Spool
 from aivo_backup.stores.minio.verify import RestoreTest, facts_of
 from aivo_backup.stores.port import (
     Clock,
+    Difference,
     HeldPoint,
     Progress,
+    RescueBundle,
     Stopwatch,
     TakenBackup,
     TestedRestore,
@@ -126,18 +133,87 @@ class MinioStore:
         to: ObjectStore | None = None,
         progress: Progress = silent,
         each: Callable[[PlannedChange], None] | None = None,
+        rescue: Path | None = None,
     ) -> RestorePlan:
         """Restores objects; see :meth:`.restore.Restorer.restore`.
 
         Args:
             to: the store to write to; the source itself when None.
+            rescue: an empty folder; newer objects that will be lost are exported to it before anything is changed.
+                One that is written after its export is kept.
+
+        Raises:
+            UsageError: the folder cannot take a bundle; nothing was changed.
+            RefusedError: its disk has too little room; nothing was changed.
         """
-        return self._restorer(to).restore(request, progress=progress, each=each)
+        restorer = self._restorer(to)
+        rescued = None if rescue is None else Rescued(self._rescued(restorer, request, rescue, progress).folder)
+        return restorer.restore(request, progress=progress, each=each, rescued=rescued)
+
+    def rescue(
+        self, request: RestoreRequest, folder: Path, *, to: ObjectStore | None = None, progress: Progress = silent
+    ) -> RescueBundle:
+        """Exports the newer objects that a restore would replace or remove; changes nothing in the store.
+
+        Raises:
+            UsageError, RefusedError, BackupError: as the ``rescue`` of :meth:`restore`.
+        """
+        return self._rescued(self._restorer(to), request, folder, progress)
+
+    def differences(
+        self, point: str, buckets: Sequence[str] = (), *, to: ObjectStore | None = None
+    ) -> tuple[Difference, ...]:
+        """How each bucket of production differs from a point; see :func:`.difference.differences`."""
+        return differences(self._restorer(to), self.settings, point, buckets)
+
+    def import_lost(self, point: str, selection: Selection, *, progress: Progress = silent) -> RestorePlan:
+        """Writes into production what the point holds and production lacks, and touches nothing that is there.
+
+        Raises:
+            UsageError, VerificationError: as :meth:`restore`.
+        """
+        return self.restore(RestoreRequest(point=point, selection=selection, only_missing=True), progress=progress)
+
+    def bring_back(
+        self,
+        folder: Path,
+        *,
+        to: ObjectStore | None = None,
+        into: str = "",
+        overwrite: bool = False,
+        progress: Progress = silent,
+    ) -> BroughtBack:
+        """Writes rescued objects to production, or to another store; see :class:`.bringing.Importer`."""
+        importer = Importer(
+            settings=self.settings,
+            target=to or self._required_source(),
+            into=into,
+            overwrite=overwrite,
+            patience=self.patience,
+        )
+        return importer.bring_back(folder, progress=progress)
 
     @property
     def points(self) -> Points:
         """The points in the backup bucket."""
         return Points(store=self.target, bucket=self.bucket, patience=self.patience)
+
+    def _rescued(self, restorer: Restorer, request: RestoreRequest, folder: Path, progress: Progress) -> RescueBundle:
+        with Spool[str]() as keys:
+            size = 0
+
+            def note(planned: PlannedChange) -> None:
+                nonlocal size
+                if planned.change.loses_newer:
+                    keys.add(planned.key)
+                    size += planned.present
+
+            restorer.plan(request, each=note)
+            require_fresh(folder, size)
+            exporter = Exporter(
+                store=restorer.target, bucket=request.into, threads=self.settings.transfers, patience=self.patience
+            )
+            return exporter.export(keys, folder, progress=progress)
 
     def _restorer(self, to: ObjectStore | None) -> Restorer:
         return Restorer(

@@ -5,10 +5,11 @@ import threading
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import Protocol
 
 from aivo_backup.errors import BackupError
-from aivo_backup.stores.minio.objects import Attributes, ObjectInfo, ObjectStore, Stored
-from aivo_backup.stores.minio.reading import Patience, SteadyReading
+from aivo_backup.stores.minio.objects import Attributes, Condition, ObjectInfo, ObjectStore, Stored
+from aivo_backup.stores.minio.reading import Patience
 
 # S3's most parts per object: a larger object gets larger parts.
 _MOST_PARTS = 10_000
@@ -49,6 +50,28 @@ class Copied:
     sha256: str
 
 
+class Body(Protocol):
+    """One object's bytes, in order: a :class:`~.reading.SteadyReading`, or a file that is read like one."""
+
+    @property
+    def info(self) -> ObjectInfo:
+        """The whole object."""
+        ...
+
+    @property
+    def left(self) -> int:
+        """Bytes not yet taken."""
+        ...
+
+    def take(self, amount: int) -> bytes:
+        """The next ``amount`` bytes (all that are left, if fewer)."""
+        ...
+
+    def finish(self) -> None:
+        """Looks that the body ends where its headers say; raises when it does not."""
+        ...
+
+
 class WrongContentError(Exception):
     """What was read is not the content that was expected; nothing was written."""
 
@@ -69,30 +92,38 @@ class Copier:
 
     def copy(
         self,
-        reading: SteadyReading,
+        reading: Body,
         target_key: str,
         *,
         attributes: Attributes | None = None,
         expected_sha256: str = "",
+        condition: Condition | None = None,
     ) -> Copied:
         """Copies what ``reading`` gives to ``target_key``.
 
         Args:
             attributes: written instead of the source's own.
             expected_sha256: hexadecimal; other content is not written.
+            condition: what must be true of the target's key at the moment of the write.
 
         Raises:
             WrongContentError: the content is not the expected one.
+            ChangedError: the target's key does not meet the condition; nothing was written.
             BackupError: reading or writing failed; no part of the object is left behind.
         """
         carried = reading.info.attributes if attributes is None else attributes
         part_bytes = max(self.part_bytes, self.target.minimum_part_bytes, -(-reading.info.size // _MOST_PARTS))
         if reading.info.size <= part_bytes:
-            return self._copy_whole(reading, target_key, carried, expected_sha256)
-        return self._copy_in_parts(reading, target_key, carried, expected_sha256, part_bytes)
+            return self._copy_whole(reading, target_key, carried, expected_sha256, condition)
+        return self._copy_in_parts(reading, target_key, carried, expected_sha256, part_bytes, condition)
 
     def _copy_whole(
-        self, reading: SteadyReading, target_key: str, attributes: Attributes, expected_sha256: str
+        self,
+        reading: Body,
+        target_key: str,
+        attributes: Attributes,
+        expected_sha256: str,
+        condition: Condition | None,
     ) -> Copied:
         with self.budget.holding(reading.info.size):
             body = reading.take(reading.info.size)
@@ -101,17 +132,20 @@ class Copier:
             if expected_sha256 and sha256 != expected_sha256:
                 raise WrongContentError
             stored = self.patience.retried(
-                lambda: self.target.put(self.target_bucket, target_key, body, attributes, sha256=sha256)
+                lambda: self.target.put(
+                    self.target_bucket, target_key, body, attributes, sha256=sha256, condition=condition
+                )
             )
         return Copied(source=reading.info, stored=stored, sha256=sha256)
 
     def _copy_in_parts(
         self,
-        reading: SteadyReading,
+        reading: Body,
         target_key: str,
         attributes: Attributes,
         expected_sha256: str,
         part_bytes: int,
+        condition: Condition | None,
     ) -> Copied:
         whole = hashlib.sha256()
         upload = self.patience.retried(lambda: self.target.begin_upload(self.target_bucket, target_key, attributes))
@@ -125,7 +159,7 @@ class Copier:
             sha256 = whole.hexdigest()
             if expected_sha256 and sha256 != expected_sha256:
                 raise WrongContentError
-            stored = self.patience.retried(upload.complete)
+            stored = self.patience.retried(lambda: upload.complete(condition))
         except BaseException:
             # Also on an interrupt: parts of an upload that is never finished cost money and are seen by nobody.
             with suppress(BackupError):

@@ -5,7 +5,15 @@ import os
 
 import pytest
 
-from aivo_backup.stores.minio.objects import AbsentError, Attributes, ChangedError, ObjectStore, Stored
+from aivo_backup.stores.minio.objects import (
+    ABSENT,
+    AbsentError,
+    Attributes,
+    ChangedError,
+    Condition,
+    ObjectStore,
+    Stored,
+)
 
 BUCKET = "contract"
 PAGE = 10
@@ -56,6 +64,7 @@ class ObjectStoreContract:
     """Subclasses give a fixture ``store`` with an empty, versioned bucket ``contract``; its pages should be small."""
 
     uploads_prefix = "left/"
+    looks_at_conditions_of_uploads = True
 
     def test_odd_keys_come_back_from_the_listing_in_the_order_of_their_bytes(self, store: ObjectStore) -> None:
         for key in ODD_KEYS:
@@ -149,12 +158,33 @@ class ObjectStoreContract:
         with pytest.raises(AbsentError):
             list(store.versions("no-such-bucket"))
 
-    def test_a_write_of_new_objects_only_leaves_the_old_one(self, store: ObjectStore) -> None:
-        body = b"second"
-        sha256 = hashlib.sha256(body).hexdigest()
-        store.put(BUCKET, "key", body, Attributes(), sha256=sha256, only_new=True)
+    def test_a_conditional_write_happens_only_to_a_key_that_is_as_it_says(self, store: ObjectStore) -> None:
+        def write(body: bytes, condition: Condition) -> Stored:
+            sha256 = hashlib.sha256(body).hexdigest()
+            return store.put(BUCKET, "key", body, Attributes(), sha256=sha256, condition=condition)
+
+        first = write(b"first", ABSENT)
         with pytest.raises(ChangedError):
-            store.put(BUCKET, "key", body, Attributes(), sha256=sha256, only_new=True)
+            write(b"second", ABSENT)
+        second = write(b"second", Condition(etag=first.etag))
+        with pytest.raises(ChangedError):
+            write(b"third", Condition(etag=first.etag))
+        assert read(store, "key") == b"second"
+        write(b"fourth", Condition(etag=second.etag))
+        assert read(store, "key") == b"fourth"
+
+    def test_an_upload_is_completed_only_under_its_condition(self, store: ObjectStore) -> None:
+        first = put(store, "key", b"first")
+        second = put(store, "key", b"second")
+        upload = store.begin_upload(BUCKET, "key", Attributes())
+        upload.put_part(b"last")
+        if self.looks_at_conditions_of_uploads:
+            for condition in (ABSENT, Condition(etag=first.etag)):
+                with pytest.raises(ChangedError):
+                    upload.complete(condition)
+        assert read(store, "key") == b"second"
+        upload.complete(Condition(etag=second.etag))
+        assert read(store, "key") == b"last"
 
     def test_parts_become_visible_when_they_are_complete(self, store: ObjectStore) -> None:
         size = store.minimum_part_bytes

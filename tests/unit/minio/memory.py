@@ -10,6 +10,7 @@ from aivo_backup.stores.minio.objects import (
     AbsentError,
     Attributes,
     ChangedError,
+    Condition,
     ListedObject,
     ListedVersion,
     ObjectInfo,
@@ -117,14 +118,20 @@ class MemoryStore:
         return MemoryReading(self, bucket, key, held, self.body_hook(key, held.body or b"")[start:])
 
     def put(
-        self, bucket: str, key: str, body: bytes, attributes: Attributes, *, sha256: str, only_new: bool = False
+        self,
+        bucket: str,
+        key: str,
+        body: bytes,
+        attributes: Attributes,
+        *,
+        sha256: str,
+        condition: Condition | None = None,
     ) -> Stored:
         self.hook("put", bucket, key)
         if hashlib.sha256(body).hexdigest() != sha256:
             raise AssertionError("the checksum sent does not fit the body")
         with self.lock:
-            if only_new and self._current(bucket, key) is not None:
-                raise ChangedError(f"{bucket}/{key} exists")
+            self.check(bucket, key, condition)
             return self.add(bucket, key, body, attributes=attributes)
 
     def begin_upload(self, bucket: str, key: str, attributes: Attributes) -> "MemoryUpload":
@@ -191,6 +198,13 @@ class MemoryStore:
             found = {key: self._current(bucket, key) for key in self._bucket(bucket)}
         return {key: (held.body or b"", held.attributes) for key, held in found.items() if held is not None}
 
+    def check(self, bucket: str, key: str, condition: Condition | None) -> None:
+        """Refuses a write whose condition the key does not meet."""
+        if condition is not None:
+            current = self._current(bucket, key)
+            if (current.etag if current else "") != condition.etag:
+                raise ChangedError(f"{bucket}/{key} is not as the write's condition says")
+
     def _next(self, letter: str) -> str:
         self.writes += 1
         return f"{letter}{self.writes}" if self.versioned else ""
@@ -244,8 +258,9 @@ class MemoryUpload:
         self._store.hook("put_part", self._bucket, self.key)
         self._parts.append(body)
 
-    def complete(self) -> Stored:
+    def complete(self, condition: Condition | None = None) -> Stored:
         self._store.hook("complete", self._bucket, self.key)
+        self._store.check(self._bucket, self.key, condition)
         del self._store.uploads[self._id]
         digests = b"".join(hashlib.md5(part, usedforsecurity=False).digest() for part in self._parts)
         etag = f"{hashlib.md5(digests, usedforsecurity=False).hexdigest()}-{len(self._parts)}"

@@ -12,7 +12,7 @@ import pytest
 from aivo_backup.errors import AccessDeniedError, BackupError, RefusedError, UnreachableError
 from aivo_backup.policy.environment import BackupKind
 from aivo_backup.stores.minio.manifest import target_key
-from aivo_backup.stores.minio.objects import Attributes, ChangedError, ListedObject, ListedVersion, Stored
+from aivo_backup.stores.minio.objects import Attributes, ChangedError, Condition, ListedObject, ListedVersion, Stored
 from aivo_backup.stores.minio.ordered import DisorderedListingError
 from aivo_backup.stores.minio.transfer import ByteBudget
 from tests.unit.minio.memory import MemoryStore, no_fault
@@ -478,7 +478,14 @@ class Measuring(MemoryStore):
     most_bytes = 0
 
     def put(
-        self, bucket: str, key: str, body: bytes, attributes: Attributes, *, sha256: str, only_new: bool = False
+        self,
+        bucket: str,
+        key: str,
+        body: bytes,
+        attributes: Attributes,
+        *,
+        sha256: str,
+        condition: Condition | None = None,
     ) -> Stored:
         if key.startswith("minio-data/docs/"):
             with self.lock:
@@ -487,7 +494,7 @@ class Measuring(MemoryStore):
             threading.Event().wait(0.01)
             with self.lock:
                 self.held_bytes -= len(body)
-        return super().put(bucket, key, body, attributes, sha256=sha256, only_new=only_new)
+        return super().put(bucket, key, body, attributes, sha256=sha256, condition=condition)
 
 
 @pytest.mark.parametrize("ours", [True, False])
@@ -505,10 +512,17 @@ def test_a_summary_whose_answer_was_lost_is_recognised_and_anothers_is_not(world
         last_body = b""
 
         def put(
-            self, bucket: str, key: str, body: bytes, attributes: Attributes, *, sha256: str, only_new: bool = False
+            self,
+            bucket: str,
+            key: str,
+            body: bytes,
+            attributes: Attributes,
+            *,
+            sha256: str,
+            condition: Condition | None = None,
         ) -> Stored:
             self.last_body = body
-            return super().put(bucket, key, body, attributes, sha256=sha256, only_new=only_new)
+            return super().put(bucket, key, body, attributes, sha256=sha256, condition=condition)
 
     target = Remembering(name="target")
     world = World(source=world.source, target=target)

@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from aivo_backup.policy.environment import BackupKind, MinioSettings
-from aivo_backup.stores.minio.objects import Attributes, ListedObject, ListedVersion, Stored
+from aivo_backup.stores.minio.objects import Attributes, Condition, ListedObject, ListedVersion, Stored
+from aivo_backup.stores.minio.plan import RestoreRequest, Selection
 from aivo_backup.stores.minio.reading import Patience
-from aivo_backup.stores.minio.restore import RestoreRequest, Selection
 from aivo_backup.stores.minio.store import MinioStore
 from aivo_backup.stores.port import silent
 from tests.unit.minio.memory import Held, MemoryReading, MemoryStore
@@ -39,11 +39,18 @@ class Forgetful(MemoryStore):
     number = 0
 
     def put(
-        self, bucket: str, key: str, body: bytes, attributes: Attributes, *, sha256: str, only_new: bool = False
+        self,
+        bucket: str,
+        key: str,
+        body: bytes,
+        attributes: Attributes,
+        *,
+        sha256: str,
+        condition: Condition | None = None,
     ) -> Stored:
         if key.startswith("minio-data/"):
             return Stored(version_id="v", etag="e")
-        return super().put(bucket, key, body, attributes, sha256=sha256, only_new=only_new)
+        return super().put(bucket, key, body, attributes, sha256=sha256, condition=condition)
 
     def folders(self, bucket: str, prefix: str) -> tuple[str, ...]:
         return ("docs",)

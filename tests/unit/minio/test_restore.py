@@ -5,9 +5,9 @@ from datetime import timedelta
 
 import pytest
 
-from aivo_backup.errors import UsageError, VerificationError
+from aivo_backup.errors import UnreachableError, UsageError, VerificationError
 from aivo_backup.stores.minio.objects import Attributes
-from aivo_backup.stores.minio.restore import Change, PlannedChange, RestoreRequest, Selection
+from aivo_backup.stores.minio.plan import Change, PlannedChange, RestoreRequest, Selection
 from tests.unit.minio.memory import MemoryStore, no_fault
 from tests.unit.minio.world import BUCKET, FULL, INCREMENTAL, SETTINGS, World
 
@@ -250,3 +250,54 @@ def test_held_points_tell_what_the_catalog_needs(world: World) -> None:
         (full.facts, full.inventory),
         (incremental.facts, incremental.inventory),
     ]
+
+
+def test_what_is_written_while_a_restore_runs_is_kept(world: World) -> None:
+    """Between the listing and the write: a key that was absent, and one that was older."""
+    taken = world.backup()
+    elsewhere = MemoryStore(name="elsewhere")
+    elsewhere.create_bucket("docs")
+    elsewhere.add("docs", "a/2", b"from long ago")
+    elsewhere.at("docs", "a/2").last_modified -= timedelta(days=1)
+
+    def application(operation: str, bucket: str, key: str) -> None:
+        if (operation, key) in {("put", "a/1"), ("put", "a/2"), ("complete", "large")}:
+            elsewhere.hook = no_fault if key == "large" else application
+            elsewhere.add(bucket, key, b"the application's")
+
+    elsewhere.hook = application
+    plan = world.restore(taken.point, elsewhere)
+    assert plan.changes == {Change.KEEP_NEWER: 3, Change.CREATE: 4}
+    assert {key for key, (body, _) in elsewhere.contents("docs").items() if body == b"the application's"} == {
+        "a/1",
+        "a/2",
+        "large",
+    }
+
+
+def test_a_write_whose_answer_was_lost_is_not_taken_for_somebody_elses(world: World) -> None:
+    taken = world.backup()
+    elsewhere = MemoryStore(name="elsewhere")
+
+    def lose_answer(operation: str, bucket: str, key: str) -> None:
+        if (operation, key) == ("put", "a/1"):
+            elsewhere.hook = no_fault
+            elsewhere.add(bucket, key, b"a/1", attributes=ATTRIBUTES)
+            raise UnreachableError("the answer did not come")
+
+    elsewhere.hook = lose_answer
+    world.hasty = False
+    assert world.restore(taken.point, elsewhere).changes == {Change.CREATE: 7}
+
+
+def test_only_missing_objects_are_written_when_asked_so(world: World) -> None:
+    taken = world.backup()
+    world.source.remove("docs", "a/1")
+    world.put("a/2", b"newer")
+    world.source.at("docs", "b/1").body = b"from long ago"
+    world.source.at("docs", "b/1").last_modified -= timedelta(days=1)
+    plan = world.restore(taken.point, world.source, only_missing=True)
+    assert plan.changes == {Change.CREATE: 1, Change.KEEP_OTHER: 2, Change.EQUAL: 4}
+    assert world.source.contents("docs")["a/1"] == (b"a/1", ATTRIBUTES)
+    with pytest.raises(UsageError, match="exclude each other"):
+        world.restore(taken.point, world.source, only_missing=True, exact=True)

@@ -7,8 +7,8 @@ from pathlib import Path
 from aivo_backup.catalog.records import RecoveryPoint
 from aivo_backup.policy.environment import BackupKind, Component, MinioSettings
 from aivo_backup.stores.minio.objects import Attributes
+from aivo_backup.stores.minio.plan import RestorePlan, RestoreRequest, Selection
 from aivo_backup.stores.minio.reading import Patience
-from aivo_backup.stores.minio.restore import RestorePlan, RestoreRequest, Selection
 from aivo_backup.stores.minio.store import MinioStore
 from aivo_backup.stores.port import Stopwatch, TakenBackup, TestedRestore
 from tests.unit.minio.memory import MemoryStore
@@ -98,6 +98,7 @@ class World:
         *,
         overwrite_newer: bool = False,
         exact: bool = False,
+        only_missing: bool = False,
         prefix: str = "",
         glob: str = "",
         key: str = "",
@@ -110,6 +111,7 @@ class World:
             target_bucket=target_bucket,
             overwrite_newer=overwrite_newer,
             exact=exact,
+            only_missing=only_missing,
         )
         return self.store.restore(request, to=to)
 
