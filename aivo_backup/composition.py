@@ -126,15 +126,11 @@ class App:
             )
         return connect_cluster(self.aws, name)
 
-    def lease(self, component: Component) -> Lease:
-        """The lease that keeps runs of a component apart."""
-        return Lease(
-            s3=self.s3,
-            bucket=self.environment.bucket(component),
-            component=component,
-            kms_key=self.environment.key(component),
-            clock=self.clock,
-        )
+    def lease(self, component: Component, *, purpose: str = "") -> Lease:
+        """The lease that keeps runs of one purpose apart, backups by default; it is at home, wherever is read from."""
+        home = self.home or self
+        bucket, key = home.environment.bucket(component), home.environment.key(component)
+        return Lease(s3=home.s3, bucket=bucket, component=component, kms_key=key, clock=self.clock, purpose=purpose)
 
     def store(self, component: Component) -> Store:
         """The engine of a component.
@@ -241,13 +237,7 @@ class App:
     @cached_property
     def minio(self) -> "MinioStore":
         """The MinIO engine. Without a login for the source it can list and test points, and no more."""
-        from aivo_backup.stores.minio.lean import LeanS3ObjectStore
-
-        source = None
-        if self.secrets.has(names.SECRET_MINIO_SOURCE):
-            session, ca_file = self._minio_session(), self.endpoints.ca_file
-            source = LeanS3ObjectStore(self.minio_source, session=session, ca_file=ca_file)
-        return self._minio(source)
+        return self._minio(self._minio_source_store() if self.secrets.has(names.SECRET_MINIO_SOURCE) else None)
 
     def _minio(self, source: "LeanS3ObjectStore | None") -> "MinioStore":
         from aivo_backup.stores.minio.lean import LeanS3ObjectStore
@@ -273,15 +263,29 @@ class App:
         Raises:
             ConfigurationError: its login is missing.
         """
-        endpoint, ca_file = self.environment.minio.endpoint, self.endpoints.ca_file
-        return s3_client(self._minio_session(), endpoint_url=endpoint, ca_file=ca_file)
+        return self._minio_source_store().client
 
-    def _minio_session(self) -> boto3.Session:
-        return boto3.Session(
-            aws_access_key_id=self.secrets.read(names.SECRET_MINIO_SOURCE, "access-key"),
-            aws_secret_access_key=self.secrets.read(names.SECRET_MINIO_SOURCE, "secret-key"),
-            region_name=self.environment.region,
-        )
+    def object_store(self, endpoint: str, login: str) -> "LeanS3ObjectStore":
+        """Another S3-compatible store, to restore to.
+
+        Its ``login`` is a secret with ``access-key`` and ``secret-key``: mounted, or in Secrets Manager by its name.
+
+        Raises:
+            ConfigurationError: the endpoint is no URL, or the secret is missing.
+        """
+        managed = isinstance(self.secrets, ManagedSecrets)
+        secrets = ManagedSecrets(self.aws.client("secretsmanager"), {login: login}) if managed else self.secrets
+        return self._object_store(endpoint, secrets, login)
+
+    def _minio_source_store(self) -> "LeanS3ObjectStore":
+        return self._object_store(self.environment.minio.endpoint, self.secrets, names.SECRET_MINIO_SOURCE)
+
+    def _object_store(self, endpoint: str, secrets: Secrets, login: str) -> "LeanS3ObjectStore":
+        from aivo_backup.stores.minio.lean import connect
+
+        key, secret = secrets.read(login, "access-key"), secrets.read(login, "secret-key")
+        region = (self.home or self).environment.region
+        return connect(endpoint, key=key, secret=secret, region=region, ca_file=self.endpoints.ca_file)
 
     @cached_property
     def opensearch(self) -> "OpenSearchStore":

@@ -28,7 +28,7 @@ from aivo_backup.catalog.records import (
 )
 from aivo_backup.catalog.spool import Spool
 from aivo_backup.errors import BackupError, UnreachableError, UsageError
-from aivo_backup.policy.codec import from_text, to_json
+from aivo_backup.policy.codec import format_time, from_text, to_json
 from aivo_backup.policy.environment import Component, EvidenceSettings
 from aivo_backup.stores.aws import translated
 
@@ -186,6 +186,22 @@ class Catalog:
             f"{component} has no recovery point {point_id!r}",
             mend=f"newest: {newest}; list all with `aivo-backup points {component}`",
         )
+
+    def point_at(self, component: Component, moment: datetime) -> RecoveryPoint:
+        """The newest recovery point that holds nothing later than ``moment``.
+
+        Raises:
+            UsageError: there is none; the oldest one is named.
+        """
+        known = self.points(component)
+        before = [point for point in known if point.recoverable_at <= moment]
+        if not before:
+            oldest = f"the oldest, {known[0].id}, is of {format_time(known[0].recoverable_at)}" if known else "none yet"
+            raise UsageError(
+                f"{component} has no recovery point at or before {format_time(moment)}",
+                mend=f"{oldest}; list all with `aivo-backup points {component}`",
+            )
+        return before[-1]
 
     def newest_point(self, component: Component) -> RecoveryPoint:
         """The newest recovery point.

@@ -58,6 +58,7 @@ def check_proven(catalog: Catalog, component: Component, point: str, *, rule: Un
     said = f"recovery point {point} has not passed a restore test yet"
     if rule is UnprovenPoints.REFUSE:
         raise RefusedError(
-            said, mend=f"test it with `aivo-backup verify {component} --point {point}`, or choose an older one"
+            said,
+            mend=f"test it with `aivo-backup verify {component} --point {point}`, take another, or give --unproven",
         )
     return said

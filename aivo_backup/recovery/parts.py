@@ -129,7 +129,7 @@ class Parts:
         login: of the live database.
         objects, cluster: the live object store and search cluster.
         remove_bucket: empties and removes a bucket of the live object store that a drill has made.
-        leases: by component; they keep backups and other recoveries away.
+        leases: by component; they keep backups, restores and other recoveries away.
         isolation: set in a drill; nothing outside of it is then changed.
     """
 
@@ -144,7 +144,7 @@ class Parts:
     remove_bucket: Callable[[str], None]
     cluster: Cluster
     applications: Applications
-    leases: Mapping[Component, Lease]
+    leases: Mapping[Component, tuple[Lease, ...]]
     estimator: Estimator
     clock: Clock
     from_replica: bool = False
@@ -191,7 +191,7 @@ class Parts:
 
     def held(self, *components: Component) -> tuple[Lease, ...]:
         """The leases of a recovery that changes these stores; a drill changes none."""
-        return () if self.isolation else tuple(self.leases[component] for component in components)
+        return () if self.isolation else tuple(lease for component in components for lease in self.leases[component])
 
 
 Open = Callable[[Endpoints], Parts]

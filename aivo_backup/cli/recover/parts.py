@@ -6,6 +6,7 @@ from dataclasses import replace
 from importlib.metadata import entry_points
 from typing import Any
 
+from aivo_backup.catalog.lease import RESTORE
 from aivo_backup.catalog.records import Recovery
 from aivo_backup.cli.restore.services import in_place
 from aivo_backup.composition import App
@@ -82,7 +83,7 @@ def parts(
         remove_bucket=lambda bucket: _remove_bucket(app, bucket),
         cluster=app.opensearch_cluster,
         applications=NoApplications() if isolation else applications(app),
-        leases={component: app.lease(component) for component in Component},
+        leases={each: (app.lease(each), app.lease(each, purpose=RESTORE)) for each in Component},
         estimator=Estimator(environment=app.environment, history=_history(source)),
         clock=app.clock,
         from_replica=from_replica,

@@ -1,12 +1,22 @@
 """`aivo-backup restore opensearch`."""
 
+from datetime import datetime
+
 import click
 
+from aivo_backup.catalog.lease import RESTORE
 from aivo_backup.catalog.records import Check, RecoveryPoint
 from aivo_backup.cli.confirm import confirm
 from aivo_backup.cli.context import Context
 from aivo_backup.cli.output import progress
-from aivo_backup.cli.restore.shared import print_plan, print_result, restore_options, source
+from aivo_backup.cli.restore.shared import (
+    chosen_point,
+    point_options,
+    print_plan,
+    print_result,
+    restore_options,
+    source,
+)
 from aivo_backup.jobs.restore import Restored, run_restore
 from aivo_backup.policy.environment import Component
 from aivo_backup.stores.opensearch.facts import expected_counts
@@ -16,7 +26,7 @@ from aivo_backup.stores.port import Stopwatch
 
 
 @click.command()
-@click.option("--point", "point_id", help="The snapshot; the newest recovery point by default.")
+@point_options
 @click.option("--index", "indices", multiple=True, help="An index or wildcard in the snapshot; may be repeated.")
 @click.option("--rename-pattern", default="", help="Restore under new names: a regular expression over the name.")
 @click.option("--rename-replacement", default="", help="The new name, with $1 for the first group.")
@@ -27,6 +37,7 @@ from aivo_backup.stores.port import Stopwatch
 def opensearch(
     context: Context,
     point_id: str | None,
+    at: datetime | None,
     indices: tuple[str, ...],
     rename_pattern: str,
     rename_replacement: str,
@@ -35,6 +46,7 @@ def opensearch(
     plan_only: bool,
     yes: bool,
     from_replica: bool,
+    unproven: bool,
     as_json: bool,
 ) -> int:
     """Restore indices of a snapshot: in place, under new names, or with their aliases moved over.
@@ -43,7 +55,7 @@ def opensearch(
     """
     app = source(context.app, from_replica=from_replica)
     catalog, store = app.catalog, app.for_restores.opensearch
-    point = catalog.point(Component.OPENSEARCH, point_id) if point_id else catalog.newest_point(Component.OPENSEARCH)
+    point = chosen_point(app, Component.OPENSEARCH, point_id, at, unproven=unproven)
     if alias_swap:
         mode = RestoreMode.ALIAS_SWAP
     else:
@@ -68,7 +80,15 @@ def opensearch(
         done.append(store.restore(request, now=app.clock(), stopwatch=stopwatch, progress=progress))
         return _restored(point, done[0])
 
-    record = run_restore(Component.OPENSEARCH, work, recovery_point=point.id, catalog=catalog, clock=app.clock)
+    record = run_restore(
+        Component.OPENSEARCH,
+        work,
+        recovery_point=point.id,
+        catalog=catalog,
+        clock=app.clock,
+        lease=app.lease(Component.OPENSEARCH, purpose=RESTORE),
+        progress=progress,
+    )
     return print_result(record, done[0], _result_lines(done[0]), as_json=as_json)
 
 

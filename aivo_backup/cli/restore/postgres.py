@@ -12,10 +12,9 @@ from aivo_backup.cli.output import bytes_text, progress, seconds_text
 from aivo_backup.cli.restore.expected import Expected, warn_if_unproven
 from aivo_backup.cli.restore.postgres_tables import Asked, import_rescued, rescue, restore_tables
 from aivo_backup.cli.restore.services import ADAPTERS, in_place
-from aivo_backup.cli.restore.shared import print_plan, print_result, restore_options, source
+from aivo_backup.cli.restore.shared import moment, print_plan, print_result, rescue_options, restore_options, source
 from aivo_backup.errors import UsageError
 from aivo_backup.jobs.restore import Restored, run_restore
-from aivo_backup.policy.codec import parse_time
 from aivo_backup.policy.environment import Component
 from aivo_backup.stores.port import Stopwatch
 from aivo_backup.stores.postgres.extraction import Wanted
@@ -30,20 +29,6 @@ from aivo_backup.stores.postgres.restore import (
 )
 from aivo_backup.stores.postgres.table_restore import TableRequest, Then
 from aivo_backup.stores.postgres.targets import Target, TargetKind
-
-
-def moment(_context: click.Context, _parameter: click.Parameter, value: str | None) -> datetime | None:
-    """Reads a time option.
-
-    Raises:
-        UsageError: it is malformed, or has no zone.
-    """
-    if value is None:
-        return None
-    try:
-        return parse_time(value.replace(" ", "T", 1))
-    except ValueError as error:
-        raise UsageError(f"--target-time: {error}", mend="write it as 2026-01-31T12:00:00Z") from error
 
 
 @click.command()
@@ -61,16 +46,7 @@ def moment(_context: click.Context, _parameter: click.Parameter, value: str | No
 @click.option("--unit", default="", help="With --service systemd: the server's unit.")
 @click.option("--to", "directory", type=click.Path(path_type=Path), help="Restore to staging, in this new folder.")
 @click.option("--port", type=click.IntRange(1, 65535), help="With --to: the staging server's port on loopback.")
-@click.option(
-    "--rescue",
-    "rescue_folder",
-    type=click.Path(path_type=Path),
-    help="With --in-place: first export the rows written after the target.",
-)
-@click.option(
-    "--import", "bundle", type=click.Path(path_type=Path), help="Put rescued rows back: the folder of --rescue."
-)
-@click.option("--overwrite", is_flag=True, help="With --import: also rows that are there.")
+@rescue_options
 @click.option("--table", "tables", multiple=True, help="Only this table, into the live database beside the live one.")
 @click.option("--schema", default="", help="Only this schema, likewise.")
 @click.option(
@@ -105,6 +81,7 @@ def postgres(
     plan_only: bool,
     yes: bool,
     from_replica: bool,
+    unproven: bool,
     as_json: bool,
 ) -> int:
     """Restore the database: to the newest archived state, or to a time, LSN, transaction, name or set.
@@ -118,6 +95,7 @@ def postgres(
         source=source(context.app, from_replica=from_replica),
         plan_only=plan_only,
         yes=yes,
+        unproven=unproven,
         as_json=as_json,
     )
     if bundle is not None:
@@ -163,11 +141,10 @@ def _restore_whole(asked: Asked, request: RestoreRequest, label: str, rescue_fol
     app, target = asked.source, request.target
     store, catalog = app.for_restores.postgres, app.catalog
     prepared: Prepared | None = store.prepare_restore(request, now=app.clock())
-    seconds, measured = Expected(app=app, catalog=catalog).of(
-        drivers(request.destination), prepared.plan.amounts, prepared.plan.expected_seconds
-    )
+    expected = Expected(app=app, catalog=catalog, component=Component.POSTGRES)
+    seconds, measured = expected.of(drivers(request.destination), prepared.plan.amounts, prepared.plan.expected_seconds)
     plan = replace(prepared.plan, expected_seconds=seconds, measured_restores=measured)
-    warn_if_unproven(app, catalog, plan.recovery_point, since=plan.point_ended)
+    warn_if_unproven(expected, plan.recovery_point, since=plan.point_ended, accepted=asked.unproven)
     if asked.plan_only or not asked.yes:
         print_plan(plan, _plan_lines(plan, rescued=rescue_folder is not None), as_json=asked.as_json)
         if asked.plan_only:

@@ -30,6 +30,7 @@ class Asked:
     source: App
     plan_only: bool
     yes: bool
+    unproven: bool
     as_json: bool
 
 
@@ -44,9 +45,10 @@ def restore_tables(asked: Asked, request: TableRequest) -> int:
     now = app.clock()
     plan = work.plan(request, now=now)
     if not plan.extracted:
-        seconds, measured = Expected(app=app, catalog=catalog).of(_DRIVERS, plan.amounts, plan.expected_seconds)
+        expected = Expected(app=app, catalog=catalog, component=Component.POSTGRES)
+        seconds, measured = expected.of(_DRIVERS, plan.amounts, plan.expected_seconds)
         plan = replace(plan, expected_seconds=seconds, measured_restores=measured)
-        warn_if_unproven(app, catalog, plan.recovery_point, since=plan.point_ended)
+        warn_if_unproven(expected, plan.recovery_point, since=plan.point_ended, accepted=asked.unproven)
     if asked.plan_only or not asked.yes:
         print_plan(plan, _plan_lines(plan), as_json=asked.as_json)
         if asked.plan_only:

@@ -18,7 +18,8 @@ from botocore.exceptions import ClientError, NoCredentialsError
 from urllib3.exceptions import HTTPError
 from urllib3.util import Timeout, parse_url
 
-from aivo_backup.errors import BackupError, UnreachableError
+from aivo_backup.errors import BackupError, ConfigurationError, UnreachableError
+from aivo_backup.stores.aws import s3_client
 from aivo_backup.stores.minio.objects import (
     Attributes,
     Condition,
@@ -265,6 +266,19 @@ class LeanS3ObjectStore(S3ObjectStore):
             return ElementTree.fromstring(answer.data)  # noqa: S314 (expat bounds entities, and the store is ours)
         except ElementTree.ParseError as error:
             raise BackupError(f"{where}: the answer is no listing", mend="check that the endpoint speaks S3") from error
+
+
+def connect(endpoint: str, *, key: str, secret: str, region: str, ca_file: str) -> LeanS3ObjectStore:
+    """A store by its URL and login.
+
+    Raises:
+        ConfigurationError: ``endpoint`` is no URL.
+    """
+    if not endpoint.startswith(("http://", "https://")):
+        raise ConfigurationError(f"the endpoint is {endpoint!r}", mend="write it as https://host:port")
+    session = boto3.Session(aws_access_key_id=key, aws_secret_access_key=secret, region_name=region)
+    client = s3_client(session, endpoint_url=endpoint, ca_file=ca_file)
+    return LeanS3ObjectStore(client, session=session, ca_file=ca_file)
 
 
 class LeanReading:
