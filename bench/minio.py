@@ -11,56 +11,38 @@ The servers, the load generator and both sides share this machine's processors: 
 
 import argparse
 import hashlib
-import json
 import os
 import resource
-import secrets
 import shutil
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-
-import boto3
-import urllib3
-from urllib3.util.retry import Retry
 
 from aivo_backup.policy.environment import BackupKind, MinioSettings
 from aivo_backup.stores.aws import s3_client
 from aivo_backup.stores.minio import LeanS3ObjectStore, MinioStore, RestoreRequest, Selection
 from aivo_backup.stores.minio.objects import Attributes
 from aivo_backup.stores.port import silent
+from bench._shared import Server, minio, write
 from sandbox.state import CHECKOUT, Tools
 
 SOURCE, TARGET = "documents", "aivo-backup-minio"
 OBJECT_BYTES = 10 * 1024
-REGION = "us-east-1"
-_START_SECONDS = 30.0
 _CHANGED_SHARE = 100
 _MEASURES = ("first copy", "nothing changed", "one in a hundred changed", "restore")
 _RCLONE = ("--fast-list", "--transfers=32", "--checkers=64", "--log-level=ERROR", "--retries=1")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Server:
-    """A MinIO of this benchmark alone."""
-
-    endpoint: str
-    access_key: str
-    secret_key: str
-
-    def store(self) -> LeanS3ObjectStore:
-        """A store of ours on it."""
-        session = boto3.Session(self.access_key, self.secret_key, region_name=REGION)
-        return LeanS3ObjectStore(s3_client(session, endpoint_url=self.endpoint), session=session)
+def store_of(server: Server) -> LeanS3ObjectStore:
+    """A store of ours on a server."""
+    return LeanS3ObjectStore(s3_client(server.session, endpoint_url=server.endpoint), session=server.session)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,39 +54,9 @@ class Measured:
     peak_mebibytes: float
 
 
-@contextmanager
-def minio(program: Path, folder: Path) -> Generator[Server]:
-    """Runs a MinIO over ``folder`` for the block."""
-    with socket.socket() as holder:
-        holder.bind(("127.0.0.1", 0))
-        port = int(holder.getsockname()[1])
-    server = Server(endpoint=f"http://127.0.0.1:{port}", access_key="benchmark", secret_key=secrets.token_urlsafe(24))
-    process = subprocess.Popen(
-        [str(program), "server", "--quiet", f"--address=127.0.0.1:{port}", str(folder)],
-        env={
-            **os.environ,
-            "MINIO_ROOT_USER": server.access_key,
-            "MINIO_ROOT_PASSWORD": server.secret_key,
-            "MINIO_BROWSER": "off",
-        },
-        stdout=subprocess.DEVNULL,
-    )
-    try:
-        _wait_for(f"{server.endpoint}/minio/health/live")
-        yield server
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def _wait_for(url: str) -> None:
-    tries = Retry(connect=int(_START_SECONDS * 5), backoff_factor=0.2, backoff_max=0.2)
-    urllib3.request("GET", url, retries=tries)
-
-
 def load(server: Server, objects: int) -> None:
     """Fills the source bucket with random bytes."""
-    server.store().create_bucket(SOURCE)
+    store_of(server).create_bucket(SOURCE)
     _write(server, range(objects))
 
 
@@ -114,7 +66,7 @@ def change(server: Server, objects: int) -> None:
 
 
 def _write(server: Server, numbers: range) -> None:
-    store = server.store()
+    store = store_of(server)
 
     def write(number: int) -> None:
         body = os.urandom(OBJECT_BYTES)
@@ -158,8 +110,8 @@ def run_ours(measure: str, bucket: str) -> None:
     )
     store = MinioStore(
         settings=MinioSettings(endpoint=source.endpoint, buckets=(SOURCE,)),
-        source=source.store(),
-        target=target.store(),
+        source=store_of(source),
+        target=store_of(target),
         bucket=bucket,
         clock=lambda: datetime.now(UTC),
     )
@@ -205,7 +157,7 @@ def compare(program: Path, peer: str, objects: int, pairs: int) -> dict[str, dic
             for pair in range(pairs):
                 prefix = f"pair-{pair}-"
                 bucket = f"{prefix}{TARGET}"
-                client = target.store().client
+                client = store_of(target).client
                 client.create_bucket(Bucket=bucket)
                 client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
                 sides = {"ours": ours(source, target, prefix), "rclone": rclone(peer, source, target, prefix)}
@@ -237,9 +189,7 @@ def tell(results: dict[str, dict[str, list[Measured]]], objects: int) -> None:
         rows.append(
             {"measure": measure, "ratio": ratio, "seconds": clock, "processor_seconds": spent, "peak_mebibytes": peak}
         )
-    file = CHECKOUT / "build" / "bench" / "minio.json"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps({"objects": objects, "object_bytes": OBJECT_BYTES, "measures": rows}, indent=2))
+    write("minio", {"objects": objects, "object_bytes": OBJECT_BYTES, "measures": rows})
 
 
 def main() -> None:

@@ -6,12 +6,12 @@ alone, in a process that has imported everything. ``python -m bench.program [--r
 """
 
 import argparse
-import json
 import statistics
 import subprocess
 import sys
 import time
 
+from bench._shared import write
 from sandbox.plan import register
 from sandbox.state import CHECKOUT
 
@@ -47,10 +47,8 @@ def main() -> int:
     print(f"{resources} resources of {STACK}, medians of {runs} runs, bound {BOUND_SECONDS:.1f} s in process")
     for name, taken in seconds.items():
         print(f"{name:6}{taken:8.2f} s")
-    file = CHECKOUT / "build" / "bench" / "program.json"
-    file.parent.mkdir(parents=True, exist_ok=True)
     document = {"stack": STACK, "resources": resources, "runs": runs, "bound_seconds": BOUND_SECONDS}
-    file.write_text(json.dumps({**document, "seconds": seconds}, indent=2) + "\n", encoding="utf-8")
+    write("program", {**document, "seconds": seconds})
     return 0 if seconds["warm"] <= BOUND_SECONDS else 1
 
 

@@ -1,8 +1,6 @@
 """A whole environment of the tests' own that they may destroy: stores, provisioned, with an application and backups."""
 
 import json
-import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -23,7 +21,7 @@ from aivo_backup.policy.environment import Component
 from aivo_backup.recovery.journal import Journal, Journals, StepState
 from aivo_backup.stores.minio.s3 import S3ObjectStore
 from aivo_backup.stores.postgres.archive import connect
-from sandbox import application, lifecycle, pods, servers
+from sandbox import application, damage, lifecycle, pods, servers
 from sandbox.applications import SHOP, SandboxApplications
 from sandbox.state import HOME_VARIABLE, Sandbox
 
@@ -125,15 +123,7 @@ class World:
         application.place_orders(self.app, number, now=composition.utc_now())
 
     def lose_storage(self) -> None:
-        """All three servers die at once, and their data are gone."""
-        for name in ("postgres", "minio", "opensearch"):
-            process = self.sandbox.processes.find(name)
-            assert process is not None
-            os.kill(process.pid, signal.SIGKILL)
-            while process.alive():
-                time.sleep(0.05)
-        for folder in ("postgres/volume/pgdata", "minio/data", "opensearch/data"):
-            shutil.rmtree(self.sandbox.home / folder)
+        damage.lose_storage(self.sandbox)
 
     def lose_backups(self) -> None:
         """The primary backup buckets are gone, every version of them."""
