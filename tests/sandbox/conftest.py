@@ -11,6 +11,7 @@ from sandbox import servers
 from sandbox.state import CHECKOUT, HOME_VARIABLE, Sandbox
 from tests.sandbox.cli import Cli, make_cli
 from tests.sandbox.lone import Provisioned, provision_lone
+from tests.sandbox.postgres_lab import Lab, new_lab
 
 
 @pytest.fixture(scope="session")
@@ -44,6 +45,12 @@ def provisioned(tmp_path_factory: pytest.TempPathFactory) -> Generator[Provision
         yield provision_lone(home)
     finally:
         Sandbox(home=home).processes.stop_all()
+
+
+@pytest.fixture(scope="module")
+def lab(sandbox: Sandbox) -> Generator[Lab]:
+    """A database with a stanza, of one module's own. A module that wants another configuration has its own."""
+    yield from new_lab(sandbox)
 
 
 @pytest.fixture

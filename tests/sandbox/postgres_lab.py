@@ -5,7 +5,6 @@ It uses the sandbox's AWS API and nothing else of it: the sandbox's database is 
 
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -41,18 +40,13 @@ from aivo_backup.stores.process import as_owner, run
 from sandbox.aws_api.control import AwsControl
 from sandbox.certificates import Authority, Identity
 from sandbox.state import Sandbox
+from tests.sandbox.cli import closed_port
 
 if TYPE_CHECKING:
     from types_boto3_kms.client import KMSClient
     from types_boto3_s3.client import S3Client
 
 BIN = "/usr/lib/postgresql/15/bin"
-
-
-def free_port() -> int:
-    with socket.socket() as holder:
-        holder.bind(("127.0.0.1", 0))
-        return int(holder.getsockname()[1])
 
 
 def new_lab(sandbox: Sandbox, **settings: str) -> "Generator[Lab]":
@@ -109,9 +103,9 @@ class Lab:
         self.s3.put_bucket_versioning(Bucket=self.bucket, VersioningConfiguration={"Status": "Enabled"})
         self.settings = PostgresSettings(
             host="localhost",
-            port=free_port(),
+            port=closed_port(),
             sidecar_host="localhost",
-            sidecar_port=free_port(),
+            sidecar_port=closed_port(),
             sidecar_config=str(self.home / "etc" / "sidecar.conf"),
             host_config=str(self.home / "etc" / "host.conf"),
             data_path=str(self.data),
@@ -153,6 +147,11 @@ class Lab:
     @property
     def service(self) -> PgCtlService:
         return PgCtlService(bin_path=Path(BIN), data=self.data, log=self.log)
+
+    @property
+    def login(self) -> Login:
+        """The superuser over TCP."""
+        return Login(host="localhost", port=self.settings.port, database="postgres", user="postgres", password="")
 
     def init(self) -> None:
         """What ``aivo-backup init`` and ``aivo-backup sidecar`` do together."""
@@ -260,12 +259,10 @@ class Lab:
         return {str(row[0]) for row in self.sql("SELECT text FROM notes")}
 
     def in_place(self, *, stop: bool, data: Path | None = None, delta: bool = False, named: bool = False) -> InPlace:
-        login = Login(host="localhost", port=self.settings.port, database="postgres", user="postgres", password="")
         place = data or self.data
         service = PgCtlService(bin_path=Path(BIN), data=place, log=self.log)
-        return InPlace(
-            data=place, service=service, stop=stop, connect=partial(connect, login), delta=delta, adapter_named=named
-        )
+        live = partial(connect, self.login)
+        return InPlace(data=place, service=service, stop=stop, connect=live, delta=delta, adapter_named=named)
 
     def plan(self, target: Target, destination: InPlace | Staging) -> RestorePlan:
         return self.store().plan_restore(RestoreRequest(target=target, destination=destination), now=datetime.now(UTC))
@@ -362,12 +359,8 @@ class Lab:
 
     def initdb(self, data: Path) -> None:
         data.parent.mkdir(parents=True, exist_ok=True)
-        done = run(
-            [
-                *as_owner(self.home), f"{BIN}/initdb", "-D", str(data), "--username=postgres",
-                "--auth=trust", "--data-checksums", "--encoding=UTF8", "--locale=C.UTF-8",
-            ]
-        )  # fmt: skip
+        cluster = ("--username=postgres", "--auth=trust", "--data-checksums", "--encoding=UTF8", "--locale=C.UTF-8")
+        done = run([*as_owner(self.home), f"{BIN}/initdb", "-D", str(data), *cluster])
         assert done.exit_code == 0, done.tail()
 
     def make_cluster(self) -> None:

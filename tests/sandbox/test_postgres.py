@@ -13,14 +13,7 @@ from aivo_backup.catalog.records import Check, RecoveryPoint
 from aivo_backup.errors import VerificationError
 from aivo_backup.policy.environment import BackupKind
 from aivo_backup.stores.port import TestedRestore as Outcome
-from sandbox.state import Sandbox
-from tests.sandbox.postgres_lab import Lab, new_lab
-
-
-@pytest.fixture(scope="module")
-def lab(sandbox: Sandbox) -> Generator[Lab]:
-    """A database with a stanza, of this module's own."""
-    yield from new_lab(sandbox)
+from tests.sandbox.postgres_lab import Lab
 
 
 @pytest.fixture

@@ -25,9 +25,9 @@ from aivo_backup.stores.postgres.envelope import ENVELOPE_KEY, RegionKey, open_p
 from aivo_backup.stores.postgres.setup import make_envelope, make_stanza
 from aivo_backup.stores.postgres.store import PostgresStore
 from sandbox.state import Sandbox
-from tests.sandbox.cli import Cli
+from tests.sandbox.cli import Cli, closed_port
 from tests.sandbox.postgres_cli import on_lab
-from tests.sandbox.postgres_lab import Lab, free_port, new_lab
+from tests.sandbox.postgres_lab import Lab, new_lab
 from tests.sandbox.test_doctor import failures
 
 
@@ -58,7 +58,7 @@ def check(kind: type[BackupError], words: str, work: Callable[[], object]) -> No
 
 
 def test_the_sidecar_is_away(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = replace(lab.settings, sidecar_port=free_port())
+    settings = replace(lab.settings, sidecar_port=closed_port())
     check(UnreachableError, "Connection refused", backup(lab.store(settings)))
     monkeypatch.setenv("PGBACKREST_IO_TIMEOUT", "1")
     client = replace(lab.runners(), settings=settings).client()
@@ -71,7 +71,7 @@ def test_the_sidecar_does_not_know_the_certificate(lab: Lab) -> None:
 
 def test_the_repository_does_not_answer(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGBACKREST_IO_TIMEOUT", "1")
-    url = f"https://localhost:{free_port()}"
+    url = f"https://localhost:{closed_port()}"
     check(UnreachableError, "Connection refused", reader(lab, replace(lab.access, endpoint_url=url)))
     s3 = lab.aws.client("s3", endpoint_url=url, config=Config(retries={"total_max_attempts": 1}))
     check(UnreachableError, url, lab.store(s3=s3).held_points)
@@ -224,7 +224,7 @@ def test_doctor_finds_a_repository_that_does_not_answer_or_cannot_be_opened(exam
         wrong = found(examined)
         assert wrong.keys() == {"stanza", "repository"}
         assert all("no cipher envelope" in said for said in wrong.values())
-    port = free_port()
+    port = closed_port()
     examined.edit("endpoints.json", aws=f"https://localhost:{port}")
     wrong = found(examined)
     assert {"stanza", "repository", "archive lag", "backup bucket"} <= wrong.keys()

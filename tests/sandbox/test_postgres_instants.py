@@ -29,7 +29,8 @@ from aivo_backup.stores.postgres.service import SystemdService
 from aivo_backup.stores.postgres.targets import Target, TargetKind
 from aivo_backup.stores.process import as_owner
 from sandbox.state import Sandbox
-from tests.sandbox.postgres_lab import BIN, Lab, free_port, new_lab
+from tests.sandbox.cli import closed_port
+from tests.sandbox.postgres_lab import BIN, Lab, new_lab
 
 INSTANTS = 20 if os.environ.get("AIVO_BACKUP_TESTS") == "full" else 5
 SEED = 20260118
@@ -190,7 +191,7 @@ def test_two_recoveries_at_once_are_refused(lab: Lab) -> None:
     listing = sorted(lab.data.parent.iterdir())
     with alone_in(lab.data.parent), pytest.raises(RefusedError, match="another recovery works in"):
         lab.restore(Target(), lab.in_place(stop=True))
-    staging = Staging(data=lab.home / "twice" / "pgdata", port=free_port())
+    staging = Staging(data=lab.home / "twice" / "pgdata", port=closed_port())
     held = staging.data.with_name("pgdata.server")
     held.mkdir(parents=True)
     with alone_in(held), pytest.raises(RefusedError, match="another recovery works in"):

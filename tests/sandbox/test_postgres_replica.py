@@ -1,6 +1,5 @@
 """The home region's bucket is gone: everything comes from the second region's copy, with that region's key alone."""
 
-from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -10,13 +9,9 @@ from aivo_backup.policy.environment import BackupKind
 from aivo_backup.stores.postgres.restore import Staging
 from aivo_backup.stores.postgres.targets import Target, TargetKind
 from sandbox.state import Sandbox
-from tests.sandbox.postgres_lab import Lab, free_port, new_lab
+from tests.sandbox.cli import closed_port
+from tests.sandbox.postgres_lab import Lab
 from tests.sandbox.postgres_second_region import SecondRegion
-
-
-@pytest.fixture(scope="module")
-def lab(sandbox: Sandbox) -> Generator[Lab]:
-    yield from new_lab(sandbox)
 
 
 def test_a_lost_home_region_is_restored_from_the_copy_alone(lab: Lab, sandbox: Sandbox) -> None:
@@ -36,10 +31,10 @@ def test_a_lost_home_region_is_restored_from_the_copy_alone(lab: Lab, sandbox: S
     lab.archive_all()
     there.lose_home()
     with pytest.raises(ConfigurationError, match="no cipher envelope"):
-        lab.restore(Target(), Staging(data=lab.home / "no" / "pgdata", port=free_port()))
+        lab.restore(Target(), Staging(data=lab.home / "no" / "pgdata", port=closed_port()))
 
     # To staging, at a moment.
-    place = Staging(data=lab.home / "staging" / "pgdata", port=free_port())
+    place = Staging(data=lab.home / "staging" / "pgdata", port=closed_port())
     place.data.parent.mkdir()
     result, _ = lab.restore(Target(kind=TargetKind.TIME, time=good), place, store=there.store())
     assert all(check.passed for check in result.checks), result.checks

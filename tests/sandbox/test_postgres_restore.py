@@ -14,15 +14,10 @@ from aivo_backup.policy.environment import BackupKind
 from aivo_backup.stores.postgres.archive import archive_lag
 from aivo_backup.stores.postgres.restore import RestoreResult, Staging
 from aivo_backup.stores.postgres.targets import Target, TargetKind
-from sandbox.state import Sandbox
-from tests.sandbox.postgres_lab import Lab, free_port, new_lab
+from tests.sandbox.cli import closed_port
+from tests.sandbox.postgres_lab import Lab
 
 LATEST = Target()
-
-
-@pytest.fixture(scope="module")
-def lab(sandbox: Sandbox) -> Generator[Lab]:
-    yield from new_lab(sandbox)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +58,7 @@ def aside(lab: Lab) -> list[Path]:
 @pytest.fixture
 def staging(lab: Lab) -> Generator[Staging]:
     folder = lab.home / "staging"
-    place = Staging(data=folder / "pgdata", port=free_port())
+    place = Staging(data=folder / "pgdata", port=closed_port())
     folder.mkdir()
     yield place
     lab.remove_staging(place)

@@ -12,14 +12,13 @@ import pytest
 from aivo_backup.errors import BackupError, ConfigurationError, RefusedError, UsageError, VerificationError
 from aivo_backup.policy.environment import BackupKind
 from aivo_backup.stores.port import Difference, silent
-from aivo_backup.stores.postgres.archive import Login, connect
+from aivo_backup.stores.postgres.archive import connect
 from aivo_backup.stores.postgres.difference import TableDifference, snapshots
 from aivo_backup.stores.postgres.private_copy import PrivateCopy
 from aivo_backup.stores.postgres.rescue import MANIFEST, import_bundle
 from aivo_backup.stores.postgres.row_recovery import RowRecovery
 from aivo_backup.stores.postgres.targets import Target, TargetKind
-from sandbox.state import Sandbox
-from tests.sandbox.postgres_lab import Lab, new_lab
+from tests.sandbox.postgres_lab import Lab
 
 _TABLES = (
     "CREATE TABLE customers (id bigserial PRIMARY KEY, name text UNIQUE, seen timestamptz)",
@@ -55,11 +54,6 @@ _DAMAGE = (
 
 
 @pytest.fixture(scope="module")
-def lab(sandbox: Sandbox) -> Generator[Lab]:
-    yield from new_lab(sandbox)
-
-
-@pytest.fixture(scope="module")
 def moment(lab: Lab) -> Target:
     """Production at the moment, and the damage after it."""
     lab.sql(*_TABLES)
@@ -77,13 +71,9 @@ def copy(lab: Lab, moment: Target) -> Generator[PrivateCopy]:
         yield copied
 
 
-def login(lab: Lab) -> Login:
-    return Login(host="localhost", port=lab.settings.port, database="postgres", user="postgres", password="")
-
-
 @pytest.fixture
 def recovery(lab: Lab, copy: PrivateCopy) -> RowRecovery:
-    return RowRecovery(copy=copy, connect=partial(connect, login(lab)))
+    return RowRecovery(copy=copy, connect=partial(connect, lab.login))
 
 
 def by_unit(found: tuple[Difference, ...]) -> dict[str, tuple[int, int, int]]:

@@ -1,6 +1,5 @@
 """One table or schema of a moment: beside the live one, swapped with it, merged into it, or refused."""
 
-from collections.abc import Generator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,12 +9,10 @@ import pytest
 from aivo_backup.errors import BackupError, RefusedError, UsageError
 from aivo_backup.policy.environment import BackupKind
 from aivo_backup.stores.port import Stopwatch, silent
-from aivo_backup.stores.postgres.archive import Login
 from aivo_backup.stores.postgres.extraction import Wanted
 from aivo_backup.stores.postgres.table_restore import TablePlan, TableRequest, TableRestore, TableResult, Then
 from aivo_backup.stores.postgres.targets import Target, TargetKind
-from sandbox.state import Sandbox
-from tests.sandbox.postgres_lab import Lab, new_lab
+from tests.sandbox.postgres_lab import Lab
 
 _BEFORE = (
     "CREATE TABLE customers (id bigserial PRIMARY KEY, name text UNIQUE)",
@@ -47,11 +44,6 @@ _AFTER = (
 
 
 @pytest.fixture(scope="module")
-def lab(sandbox: Sandbox) -> Generator[Lab]:
-    yield from new_lab(sandbox)
-
-
-@pytest.fixture(scope="module")
 def target(lab: Lab) -> Target:
     lab.sql(*_BEFORE)
     lab.backup(BackupKind.FULL)
@@ -64,8 +56,7 @@ def target(lab: Lab) -> Target:
 
 @pytest.fixture
 def work(lab: Lab) -> TableRestore:
-    login = Login(host="localhost", port=lab.settings.port, database="postgres", user="postgres", password="")
-    return TableRestore(store=lab.store(), login=login)
+    return TableRestore(store=lab.store(), login=lab.login)
 
 
 def plan(work: TableRestore, request: TableRequest) -> TablePlan:

@@ -20,7 +20,7 @@ from sandbox.runbook_commands import Verdict, table
 from sandbox.state import CHECKOUT, REGION, Sandbox
 from tests.sandbox.cli import Cli
 from tests.sandbox.postgres_cli import on_lab
-from tests.sandbox.postgres_lab import Lab, new_lab
+from tests.sandbox.postgres_lab import Lab
 
 TABLE = table()
 SUPPORTED = [line for part in TABLE.parts if part.verdict is Verdict.SUPPORTED for line in part.lines]
@@ -72,11 +72,6 @@ def assert_listed(sandbox: Sandbox, runbooks: str, bucket: str) -> None:
     assert prefixes
     for prefix in prefixes:
         assert sandbox.aws().client("s3").list_objects_v2(Bucket=bucket, Prefix=prefix)["KeyCount"] > 0, prefix
-
-
-@pytest.fixture(scope="module")
-def lab(sandbox: Sandbox) -> Generator[Lab]:
-    yield from new_lab(sandbox)
 
 
 def named(lab: Lab) -> dict[str, str]:
