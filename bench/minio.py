@@ -13,7 +13,6 @@ import argparse
 import hashlib
 import os
 import resource
-import shutil
 import statistics
 import subprocess
 import sys
@@ -31,6 +30,8 @@ from aivo_backup.stores.minio import LeanS3ObjectStore, MinioStore, RestoreReque
 from aivo_backup.stores.minio.objects import Attributes
 from aivo_backup.stores.port import silent
 from bench._shared import Server, minio, write
+from sandbox.setup import tools
+from sandbox.setup.common import Context, ProblemError
 from sandbox.state import CHECKOUT, Tools
 
 SOURCE, TARGET = "documents", "aivo-backup-minio"
@@ -197,17 +198,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="MinIO to MinIO: our engine beside rclone")
     parser.add_argument("--objects", type=int, default=5_000)
     parser.add_argument("--pairs", type=int, default=3)
-    parser.add_argument("--rclone", default=shutil.which("rclone") or "")
+    parser.add_argument("--rclone", type=Path, help="another one than the set-up's")
     parser.add_argument("--run", choices=_MEASURES, help=argparse.SUPPRESS)
     parser.add_argument("--bucket", default=TARGET, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.run:
         run_ours(arguments.run, arguments.bucket)
         return
-    if not arguments.rclone:
-        raise SystemExit("rclone is missing: go install github.com/rclone/rclone@v1.76.0, or name it with --rclone")
+    try:
+        peer: Path = arguments.rclone or tools.rclone(Context.of())
+    except ProblemError as problem:
+        raise SystemExit(str(problem)) from problem
     program = Tools.load(CHECKOUT).minio
-    tell(compare(program, arguments.rclone, arguments.objects, arguments.pairs), arguments.objects)
+    tell(compare(program, str(peer), arguments.objects, arguments.pairs), arguments.objects)
 
 
 if __name__ == "__main__":

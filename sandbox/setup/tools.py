@@ -32,15 +32,35 @@ def build_minio(context: Context) -> None:
     Raises:
         ProblemError: Go cannot be had, or the compilation fails.
     """
-    versions = context.versions["minio"]
+    _compile(context, "minio", _minio_folder(context))
+
+
+def rclone(context: Context) -> Path:
+    """What the MinIO engine is compared with: one of the cache or on PATH, else compiled now. Only benchmarks need it.
+
+    Raises:
+        ProblemError: Go cannot be had, or the compilation fails.
+    """
+    versions = context.versions["rclone"]
+    folder = context.cache / f"rclone-{versions['pin']}"
+    found = program("rclone")
+    if not (folder / "rclone").is_file():
+        if found and at_least(ask([str(found), "version"]), versions["floor"]):
+            return found
+        _compile(context, "rclone", folder)
+    return folder / "rclone"
+
+
+def _compile(context: Context, part: str, target: Path) -> None:
+    versions = context.versions[part]
     with (
-        context.installing("minio", "from source (3 to 6 minutes on two cores)"),
-        context.new_folder(_minio_folder(context)) as folder,
+        context.installing(part, "from source (3 to 6 minutes on two cores)"),
+        context.new_folder(target) as folder,
         go_workspace(context) as (go, environment),
     ):
         argv = [str(go), "install", "-trimpath", "-ldflags=-s -w", f"{versions['module']}@{versions['pin']}"]
         environment |= {"GOBIN": str(folder)}
-        run(context, "minio", argv, environment=environment, cwd=folder, mend=GO_MEND)
+        run(context, part, argv, environment=environment, cwd=folder, mend=GO_MEND)
 
 
 @contextmanager
@@ -174,5 +194,5 @@ def _java_folder(context: Context) -> Path:
 
 __all__ = [
     "GO_MEND", "build_minio", "find_java", "find_minio", "find_opensearch", "go_workspace", "install_java",
-    "install_opensearch",
+    "install_opensearch", "rclone",
 ]  # fmt: skip
