@@ -2,21 +2,22 @@
 
 import os
 import random
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
+from itertools import product
 
 import pytest
 
 from aivo_backup.catalog.records import Purpose
-from aivo_backup.recovery.journal import StepState
 from tests.sandbox.recovery_world import World, new_world
 
 FULL = os.environ.get("AIVO_BACKUP_TESTS") == "full"
 SEED = 20261125
 
 
-def chosen(steps: tuple[str, ...], seed: int) -> tuple[str, ...]:
-    """Every step in the full run, else one that the seed chooses."""
-    return steps if FULL else (random.Random(seed).choice(steps),)  # noqa: S311 - a seed, no secret
+def chosen(steps: tuple[str, ...], seed: int) -> Sequence[tuple[str, str]]:
+    """Every step, killed as it begins and when it is done, in the full run; else one of them that the seed chooses."""
+    kills = list(product(steps, ("begin", "finish")))
+    return kills if FULL else [random.Random(seed).choice(kills)]  # noqa: S311 - a seed, no secret
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +39,8 @@ def garble(world: World) -> None:
     world.sandbox.processes.stop("postgres")  # what it had in its buffers is gone, too
 
 
-@pytest.mark.parametrize("step", chosen(CORRUPTION[1:], seed=1))
-def test_a_corrupted_database_is_recovered_although_the_command_is_killed(world: World, step: str) -> None:
+@pytest.mark.parametrize(("step", "when"), chosen(CORRUPTION[1:], seed=1))
+def test_a_corrupted_database_is_recovered_although_the_command_is_killed(world: World, step: str, when: str) -> None:
     world.scale_shop(1)
     world.place(5)
     orders = world.orders()
@@ -47,8 +48,7 @@ def test_a_corrupted_database_is_recovered_although_the_command_is_killed(world:
     world.place(3)
     garble(world)
     arguments = ("recover", "database-corruption")
-    killed = world.killed_at(step, *arguments, "--execute", "--yes", "--target-time", world.at(moment))
-    assert killed.step(step).state is StepState.BEGUN
+    world.killed_at(step, *arguments, "--execute", "--yes", "--target-time", world.at(moment), moment=when)
     world.cli(*arguments, "--execute", "--yes", expect=6)  # it is open: nothing may begin beside it
     answer = world.cli(*arguments, "--resume", "--yes").answer["recovery"]
     assert orders <= world.orders()
@@ -92,14 +92,14 @@ def same(world: World, state: tuple[set[int], dict[str, str], dict[str, int]]) -
     assert world.journals().open_ones() == []
 
 
-@pytest.mark.parametrize("step", chosen(STORAGE, seed=7))
-def test_lost_storage_is_replaced_although_the_command_is_killed(world: World, step: str) -> None:
+@pytest.mark.parametrize(("step", "when"), chosen(STORAGE, seed=7))
+def test_lost_storage_is_replaced_although_the_command_is_killed(world: World, step: str, when: str) -> None:
     state = backed_up(world)
     before = world.app.endpoints
     world.lose_storage()
     # Some way into the restores, which take a while; the other steps are over in no time.
     after = 0.5 if step == "restore-stores" else 0.0
-    world.killed_at(step, "recover", "storage-failure", "--execute", "--yes", after=after)
+    world.killed_at(step, "recover", "storage-failure", "--execute", "--yes", moment=when, after=after)
     answer = world.cli("recover", "storage-failure", "--resume", "--yes").answer
     same(world, state)
     after = world.app.endpoints
