@@ -85,7 +85,7 @@ def minio(program: Path, folder: Path, *, authority: Authority | None = None, km
         stdout=subprocess.DEVNULL,
     )
     try:
-        tries = Retry(connect=int(_START_SECONDS * 5), backoff_factor=0.2, backoff_max=0.2)
+        tries = Retry(total=None, connect=int(_START_SECONDS * 5), backoff_factor=0.2, backoff_max=0.2)
         pool = urllib3.PoolManager(ca_certs=server.ca_file or None)
         pool.request("GET", f"{server.endpoint}/minio/health/live", retries=tries)
         yield server
