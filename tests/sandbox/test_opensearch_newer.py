@@ -4,12 +4,20 @@ cluster."""
 from collections.abc import Generator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from aivo_backup.catalog.records import RecoveryPoint
-from aivo_backup.errors import BackupError, RefusedError, UnreachableError, UsageError
+from aivo_backup.errors import (
+    BackupError,
+    ConfigurationError,
+    RefusedError,
+    UnreachableError,
+    UsageError,
+    VerificationError,
+)
 from aivo_backup.stores.opensearch import RestoreMode, RestoreRequest, documents
 from aivo_backup.stores.opensearch.cluster import settings_of
 from aivo_backup.stores.opensearch.newer import Newer
@@ -222,3 +230,46 @@ def test_a_closed_index_is_restored_and_stays_closed_when_that_fails(world: Worl
     assert held["index.routing.allocation.exclude.box"] == "old"
     assert "index.blocks.write" not in held
     assert f"{world.people}: lies where it did, index.routing.allocation.exclude.box old" in done.adapted
+
+
+def test_newer_documents_are_rescued_before_a_restore_and_put_back_after_it(world: World, tmp_path: Path) -> None:
+    point = world.backup()
+    world.fill(world.people, 20, 2)  # new
+    world.cluster.put(world.people, "_doc", "r3", what="test", body={"number": 33}, params={"routing": "other"})
+    world.client.index(index=world.people, id="d1", body={"number": 11}, params={"refresh": "true"})
+    names, folder = world.names(), tmp_path / "rescue"
+    request = RestoreRequest(snapshot=point.id, indices=(world.people, world.packages))
+    now = datetime.now(UTC)
+    plan = world.store.plan_restore(request, now=now)
+    lines: list[str] = []
+
+    bundle = world.store.rescue(plan, point, folder, now=now, stopwatch=Stopwatch(), progress=lines.append)
+
+    assert (bundle.units, bundle.items) == ((world.people,), 4)
+    assert world.names() == names
+    assert any("copies of 1 indices" in line for line in lines)  # nothing was written to the other one
+    with pytest.raises(RefusedError, match="is not empty"):
+        world.store.rescue(plan, point, folder, now=now, stopwatch=Stopwatch(), progress=silent)
+    world.restore(point, world.people)
+    assert world.count(world.people) == 20
+
+    back = world.store.bring_back(folder, overwrite=False, progress=silent)
+    assert [(each.written, each.kept) for each in back] == [(3, 1)]
+    assert world.client.get(index=world.people, id="d1")["_source"]["number"] == 1
+    back = world.store.bring_back(folder, overwrite=True, progress=silent)
+    assert [(each.written, each.kept) for each in back] == [(4, 0)]
+    assert world.client.get(index=world.people, id="d1")["_source"]["number"] == 11
+    assert world.client.get(index=world.people, id="r3", params={"routing": "other"})["_source"]["number"] == 33
+    assert world.count(world.people) == 23
+
+    (file,) = folder.glob("*.ndjson")
+    flip_byte(file)
+    with pytest.raises(VerificationError, match=f"{file.name} of the bundle"):
+        world.store.bring_back(folder, overwrite=True, progress=silent)
+    flip_byte(file)
+    world.cluster.delete(world.people, what="test")
+    with pytest.raises(RefusedError, match=f"there is no index {world.people}"):
+        world.store.bring_back(folder, overwrite=True, progress=silent)
+    assert world.people not in world.names()
+    with pytest.raises(ConfigurationError, match="holds no rescued documents"):
+        world.store.bring_back(tmp_path, overwrite=True, progress=silent)

@@ -88,17 +88,13 @@ def missing(cluster: Cluster, *, present: str, absent: str) -> Iterator[Document
             yield document
 
 
-def written_after(cluster: Cluster, *, copy: str | None, live: str) -> Iterator[Document]:
-    """The live index's documents that its copy lacks or holds with other content; all of them without a copy.
+def written_after(cluster: Cluster, *, copy: str, live: str) -> Iterator[Document]:
+    """The live index's documents that its copy lacks or holds with other content.
 
     Raises:
         BackupError: a shard does not answer, or the index keeps no sources.
     """
-    if copy is None:
-        pairs = ((document, None) for page in _pages(cluster, live, source=True) for document in page)
-    else:
-        pairs = _beside(cluster, first=live, second=copy, source=True)
-    for document, held in pairs:
+    for document, held in _beside(cluster, first=live, second=copy, source=True):
         if document.source is None:
             raise BackupError(
                 f"{live} keeps no sources of its documents: they cannot be exported",

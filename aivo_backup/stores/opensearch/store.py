@@ -1,7 +1,9 @@
 """OpenSearch as a store that is backed up, listed and restore-tested."""
 
+import secrets
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -10,21 +12,31 @@ from opensearchpy import OpenSearch
 
 from aivo_backup import __version__
 from aivo_backup.catalog.records import Fact, RecoveryPoint
-from aivo_backup.errors import BackupError
+from aivo_backup.errors import BackupError, RefusedError
 from aivo_backup.policy.codec import format_time
 from aivo_backup.policy.environment import BackupKind, Component, OpenSearchSettings
 from aivo_backup.stores.opensearch import facts as noted
-from aivo_backup.stores.opensearch.cluster import Cluster
+from aivo_backup.stores.opensearch.cluster import Cluster, in_batches
 from aivo_backup.stores.opensearch.expiry import SnapshotExpiry, plan_expiry
-from aivo_backup.stores.opensearch.names import chosen
+from aivo_backup.stores.opensearch.names import chosen, verification_prefix
 from aivo_backup.stores.opensearch.newer import Newer, newer_than
-from aivo_backup.stores.opensearch.plan import Planner, RestorePlan, RestoreRequest
+from aivo_backup.stores.opensearch.plan import Planner, RestoreMode, RestorePlan, RestoreRequest
+from aivo_backup.stores.opensearch.recovery import existing
 from aivo_backup.stores.opensearch.repository import Repository, repository_body
+from aivo_backup.stores.opensearch.rescue import Imported, export, import_bundle, require_fresh
 from aivo_backup.stores.opensearch.restore import Restorer, RestoreResult
 from aivo_backup.stores.opensearch.snapshots import Snapshot, Snapshots
 from aivo_backup.stores.opensearch.states import SnapshotOutcome
 from aivo_backup.stores.opensearch.verification import RestoreTest
-from aivo_backup.stores.port import HeldPoint, Progress, Stopwatch, TakenBackup, TestedRestore, VerifiedSince
+from aivo_backup.stores.port import (
+    HeldPoint,
+    Progress,
+    RescueBundle,
+    Stopwatch,
+    TakenBackup,
+    TestedRestore,
+    VerifiedSince,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,6 +203,57 @@ class OpenSearchStore:
         return tuple(
             newer_than(self._cluster, item.source, held.get(item.source)) for item in plan.replaced if not item.closed
         )
+
+    def rescue(
+        self,
+        plan: RestorePlan,
+        point: RecoveryPoint,
+        folder: Path,
+        *,
+        now: datetime,
+        stopwatch: Stopwatch,
+        progress: Progress,
+    ) -> RescueBundle:
+        """Exports what the plan would lose, by comparing with copies that are restored beside and removed again.
+
+        Args:
+            folder: made; must not exist or be empty.
+
+        Raises:
+            RefusedError: the folder is taken, an index is closed, or the cluster lacks room; nothing was changed.
+            BackupError: the copies cannot be restored or compared, or the folder cannot be written.
+        """
+        closed = [item.source for item in plan.replaced if item.closed]
+        if closed:
+            raise RefusedError(
+                f"{closed[0]} is closed: what it holds newer cannot be exported", mend="open it, or leave --rescue out"
+            )
+        require_fresh(folder)
+        sources = [newer.index for newer in self.newer_than(plan, point) if not newer.surely_none]
+        prefix = verification_prefix(now, secrets.token_hex(3))
+        copies = {source: f"{prefix}{source}" for source in sources}
+        try:
+            if sources:
+                progress(f"restoring copies of {len(sources)} indices, to see what was written after {plan.snapshot}")
+                beside = RestoreRequest(
+                    snapshot=plan.snapshot,
+                    indices=tuple(sources),
+                    mode=RestoreMode.RENAMED,
+                    rename_pattern="(.+)",
+                    rename_replacement=f"{prefix}$1",
+                    replicas=0,
+                )
+                self.restore(beside, now=now, stopwatch=stopwatch, progress=progress)
+            return export(self._cluster, copies, folder, after=plan.snapshot, now=now, progress=progress)
+        finally:
+            # Only names with this rescue's own token; what a cluster that is gone now keeps, the next test removes.
+            with suppress(BackupError):
+                for batch in in_batches(existing(self._cluster, f"{prefix}*")):
+                    self._cluster.delete(batch, what="removing the copies that were compared with")
+
+    def bring_back(self, folder: Path, *, overwrite: bool, progress: Progress) -> tuple[Imported, ...]:
+        """Puts rescued documents back: see :func:`~aivo_backup.stores.opensearch.rescue.import_bundle`."""
+        return import_bundle(self._cluster, folder, overwrite=overwrite, progress=progress)
 
     def restore(
         self, request: RestoreRequest, *, now: datetime, stopwatch: Stopwatch, progress: Progress
