@@ -1,4 +1,5 @@
-"""Alerting in AWS: topics for the three escalation levels, and alarms that go off when proof is *missing*.
+"""Alerting in AWS: topics for the three escalation levels and for the Security team, and alarms that go off when
+proof is *missing*.
 
 An alarm on failures alone stays silent when nothing runs at all. So every scheduled function has an alarm on the
 number of its calls in which missing data counts as a breach: a test that was never held is an alarm of the same kind
@@ -11,7 +12,17 @@ from datetime import UTC, datetime, timedelta
 import pulumi
 import pulumi_aws as aws
 
-from aivo_backup.policy.names import PROJECT, Function, alert_topic, failed_events_queue, function_name
+from aivo_backup.policy.names import (
+    PROJECT,
+    SECURITY_TOPIC,
+    Function,
+    SecurityEvent,
+    alert_topic,
+    failed_events_queue,
+    function_name,
+    security_rule,
+    security_topic,
+)
 from aivo_backup.policy.schedules import expected_runs, function_runs
 from infra.documents import Statement, document
 from infra.settings import Settings
@@ -44,7 +55,7 @@ class Alerting(pulumi.ComponentResource):
     """The topics, their subscriptions and the alarms.
 
     Attributes:
-        topic_arns: escalation level (``level1`` to ``level3``) to ARN.
+        topic_arns: escalation level (``level1`` to ``level3``), and ``security``, to ARN.
     """
 
     topic_arns: dict[str, pulumi.Output[str]]
@@ -55,18 +66,27 @@ class Alerting(pulumi.ComponentResource):
         self._settings = args.settings
         alerts = args.settings.alerts
         self._topics = [
-            self._build_topic(level, addresses)
+            self._build_topic(
+                alert_topic(args.settings.environment, level),
+                addresses,
+                topic_policy(args.settings, alert_topic(args.settings.environment, level)),
+            )
             for level, addresses in ((1, alerts.level1), (2, alerts.level2), (3, alerts.level3))
         ]
         self.topic_arns = {f"level{level}": topic.arn for level, topic in enumerate(self._topics, start=1)}
         for function in Function:
             self._build_function_alarms(function)
         self._build_queue_alarm()
+        # The stand-in keeps no trail of calls: nothing there would ever be told.
+        if not args.settings.sandbox:
+            name = security_topic(args.settings.environment)
+            topic = self._build_topic(name, alerts.security, security_topic_policy(args.settings, name))
+            self.topic_arns[SECURITY_TOPIC] = topic.arn
+            self._build_delivery_alarms()
         self.register_outputs({"topics": [topic.arn for topic in self._topics]})
 
-    def _build_topic(self, level: int, addresses: tuple[str, ...]) -> aws.sns.Topic:
+    def _build_topic(self, name: str, addresses: tuple[str, ...], policy: str) -> aws.sns.Topic:
         settings = self._settings
-        name = alert_topic(settings.environment, level)
         topic = aws.sns.Topic(
             name,
             name=name,
@@ -77,7 +97,7 @@ class Alerting(pulumi.ComponentResource):
         aws.sns.TopicPolicy(
             f"{name}-policy",
             arn=topic.arn,
-            policy=topic_policy(settings, name),
+            policy=policy,
             opts=pulumi.ResourceOptions(parent=topic),
         )
         for number, address in enumerate(addresses, start=1):
@@ -146,6 +166,21 @@ class Alerting(pulumi.ComponentResource):
             missing="notBreaching",
         )
 
+    def _build_delivery_alarms(self) -> None:
+        for event in security_events(self._settings):
+            rule = security_rule(self._settings.environment, event)
+            self._build_alarm(
+                f"{rule}-undelivered",
+                description="the Security team could not be told; see the rule, its topic's policy and its key",
+                namespace="AWS/Events",
+                metric="FailedInvocations",
+                dimensions={"RuleName": rule},
+                comparison="GreaterThanThreshold",
+                threshold=0,
+                period=5 * _MINUTE,
+                missing="notBreaching",
+            )
+
     def _build_alarm(
         self,
         name: str,
@@ -170,7 +205,7 @@ class Alerting(pulumi.ComponentResource):
             namespace=namespace,
             metric_name=metric,
             dimensions=dimensions,
-            statistic="Sum" if namespace == "AWS/Lambda" else "Maximum",
+            statistic="Maximum" if namespace == "AWS/SQS" else "Sum",
             comparison_operator=comparison,
             threshold=threshold,
             period=period,
@@ -190,20 +225,35 @@ def least_daily_calls(function: Function, verification_cron: str) -> int:
     return min(sum(len(list(expected_runs(cron, day, day + timedelta(days=1)))) for cron in crons) for day in days)
 
 
+def security_events(settings: Settings) -> tuple[SecurityEvent, ...]:
+    """What the Security team is told of: the trail's own changes only where the trail is ours."""
+    return tuple(event for event in SecurityEvent if event is not SecurityEvent.TRAIL_CHANGED or settings.audit_trail)
+
+
 def topic_policy(settings: Settings, name: str) -> str:
     """Who may publish to a topic: this account's alarms, over TLS."""
-    region, account = settings.region, settings.account_id
-    topic = f"arn:aws:sns:{region}:{account}:{name}"
+    alarms = f"arn:aws:cloudwatch:{settings.region}:{settings.account_id}:alarm:{PROJECT}-*"
+    return _topic_policy(settings, name, "Alarms", "cloudwatch", alarms)
+
+
+def security_topic_policy(settings: Settings, name: str) -> str:
+    """Who may publish to the Security team's topic: the environment's own rules, over TLS."""
+    rules = f"arn:aws:events:{settings.region}:{settings.account_id}:rule/{PROJECT}-{settings.environment}-*"
+    return _topic_policy(settings, name, "Rules", "events", rules)
+
+
+def _topic_policy(settings: Settings, name: str, sid: str, service: str, source: str) -> str:
+    topic = f"arn:aws:sns:{settings.region}:{settings.account_id}:{name}"
     return document(
         [
             Statement(
-                sid="Alarms",
-                principals={"Service": "cloudwatch.amazonaws.com"},
+                sid=sid,
+                principals={"Service": f"{service}.amazonaws.com"},
                 actions=("sns:Publish",),
                 resources=(topic,),
                 conditions={
-                    "StringEquals": {"aws:SourceAccount": account},
-                    "ArnLike": {"aws:SourceArn": f"arn:aws:cloudwatch:{region}:{account}:alarm:{PROJECT}-*"},
+                    "StringEquals": {"aws:SourceAccount": settings.account_id},
+                    "ArnLike": {"aws:SourceArn": source},
                 },
             ),
             Statement(

@@ -20,6 +20,7 @@ from aivo_backup.policy.names import (
     Role,
     key_alias,
     role_arn,
+    security_topic,
 )
 from infra.access import LOOKS_AT_KEY, SECRET_READERS, SETTINGS_READERS, Grant, grants_on
 from infra.bucket_policies import trail_arn
@@ -202,6 +203,7 @@ def operations_key_policy(settings: Settings) -> str:
     """The policy of the key for log groups, queues, topics, the settings parameter and secrets."""
     account, region = settings.account_id, settings.region
     log_groups = f"arn:aws:logs:{region}:{account}:log-group:/aws/lambda/{PROJECT}-*"
+    topic = f"arn:aws:sns:{region}:{account}:{security_topic(settings.environment)}"
     via = tuple(f"{service}.{region}.amazonaws.com" for service in ("ssm", "secretsmanager", "sqs", "lambda"))
     users = _arns(settings, sorted({*SETTINGS_READERS, *SECRET_READERS, Role.SCHEDULER}))
     return document(
@@ -231,6 +233,16 @@ def operations_key_policy(settings: Settings) -> str:
                     "StringEquals": {"aws:SourceAccount": account},
                     "ArnLike": {"aws:SourceArn": f"arn:aws:cloudwatch:{region}:{account}:alarm:{PROJECT}-*"},
                 },
+                wildcard_reason=_THIS_KEY_REASON,
+            ),
+            Statement(
+                sid="SecurityRulesToTopic",
+                principals={"Service": "events.amazonaws.com"},
+                actions=("kms:Decrypt", "kms:GenerateDataKey"),
+                resources=_THIS_KEY,
+                # KMS sees neither the rule nor its account when EventBridge publishes, and would refuse without a
+                # sound; what it sees is the topic, whose own policy names the rules.
+                conditions={"StringEquals": {"kms:EncryptionContext:aws:sns:topicArn": topic}},
                 wildcard_reason=_THIS_KEY_REASON,
             ),
         ]

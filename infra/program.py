@@ -3,7 +3,7 @@
 import pulumi
 import pulumi_aws as aws
 
-from aivo_backup.policy.names import AUDIT, COMPLIANCE, OPERATIONS, PROJECT, Role
+from aivo_backup.policy.names import AUDIT, COMPLIANCE, OPERATIONS, PROJECT, SECURITY_TOPIC, Role
 from infra.agent import Agent, AgentArgs
 from infra.alerting import Alerting, AlertingArgs
 from infra.audit import Audit, AuditArgs
@@ -19,6 +19,7 @@ from infra.publication import Publication, PublicationArgs
 from infra.registry import Registry, RegistryArgs
 from infra.replica import Replica, ReplicaArgs
 from infra.schedules import Schedules, SchedulesArgs
+from infra.security import Security, SecurityArgs
 from infra.settings import Settings
 from infra.storage import Storage, StorageArgs
 from infra.verification import Verification, VerificationArgs
@@ -89,6 +90,17 @@ def run(settings: Settings) -> None:
         opts,
     )
     alerting = Alerting("alerting", AlertingArgs(settings=settings, key_arn=encryption.arns[OPERATIONS]), opts)
+    if SECURITY_TOPIC in alerting.topic_arns:
+        Security(
+            "security",
+            SecurityArgs(
+                settings=settings,
+                key_arns=encryption.arns,
+                bucket_names=storage.names,
+                topic_arn=alerting.topic_arns[SECURITY_TOPIC],
+            ),
+            opts,
+        )
     Dashboard("dashboard", DashboardArgs(settings=settings, bucket_names=storage.names), opts)
     if settings.registry:
         registry = Registry("registry", RegistryArgs(settings=settings, key_arn=encryption.arns[OPERATIONS]), opts)

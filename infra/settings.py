@@ -109,11 +109,13 @@ class AlertSettings:
         level1: of the data reliability engineers and whoever is on call; each address confirms its subscription once.
         level2: of the infrastructure engineering manager.
         level3: of the CTO / VP engineering.
+        security: of the Security team, which is told of what endangers the backups themselves: :mod:`infra.security`.
     """
 
     level1: tuple[str, ...] = ()
     level2: tuple[str, ...] = ()
     level3: tuple[str, ...] = ()
+    security: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -214,7 +214,7 @@ def _check_functions(functions: FunctionSettings, *, sandbox: bool) -> None:
 
 
 def _check_alerts(settings: Settings) -> None:
-    for level in ("level1", "level2", "level3"):
+    for level in ("level1", "level2", "level3", "security"):
         addresses: tuple[str, ...] = getattr(settings.alerts, level)
         for address in addresses:
             matching(_key("alerts", level), address, pattern=_CONTACT, example="on-call@aivo.com or +15550123")
@@ -222,7 +222,7 @@ def _check_alerts(settings: Settings) -> None:
             _key("alerts", level),
             addresses,
             not settings.production or bool(addresses),
-            bound="in production every level of the escalation path reaches somebody",
+            bound="in production every level of the escalation path, and the Security team, reaches somebody",
         )
 
 

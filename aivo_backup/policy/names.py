@@ -166,6 +166,31 @@ def alert_topic(environment: str, level: int) -> str:
     return f"{PROJECT}-{environment}-level{level}"
 
 
+SECURITY_TOPIC = "security"
+
+
+def security_topic(environment: str) -> str:
+    """The SNS topic of the Security team."""
+    return f"{PROJECT}-{environment}-{SECURITY_TOPIC}"
+
+
+class SecurityEvent(StrEnum):
+    """What the Security team is told of as it happens. Each value is one EventBridge rule."""
+
+    KEY_AT_RISK = "key-at-risk"
+    BUCKET_CHANGED = "bucket-changed"
+    LOCK_CHANGED = "lock-changed"
+    VERSION_DELETED = "version-deleted"
+    BUCKET_ACCESS_DENIED = "bucket-access-denied"
+    KEY_ACCESS_DENIED = "key-access-denied"
+    TRAIL_CHANGED = "trail-changed"
+
+
+def security_rule(environment: str, event: SecurityEvent) -> str:
+    """The EventBridge rule of a security event."""
+    return f"{PROJECT}-{environment}-{event.value}"
+
+
 def trail_name(environment: str) -> str:
     """The CloudTrail trail of an environment."""
     return f"{PROJECT}-{environment}"

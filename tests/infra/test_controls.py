@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.infra.controls import access, storage, workloads
+from tests.infra.controls import access, security, storage, workloads
 from tests.infra.controls.mutants import MUTANTS, Control
 from tests.infra.plans import Mutation, Plan
 
@@ -58,7 +58,7 @@ def test_every_control_that_is_demanded_is_written() -> None:
 def test_every_control_has_a_mutant() -> None:
     written = {
         name
-        for module in (storage, access, workloads)
+        for module in (storage, access, workloads, security)
         for name in vars(module)
         if not name.startswith("_") and getattr(vars(module)[name], "__module__", "") == module.__name__
     }

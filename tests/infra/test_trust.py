@@ -136,7 +136,7 @@ def test_only_our_buckets_logs_are_delivered(prod: Plan) -> None:
 
 def test_only_our_alarms_reach_the_topics_and_their_key(prod: Plan) -> None:
     account = _account(prod)
-    topics = prod.all(":TopicPolicy")
+    topics = [policy for policy in prod.all(":TopicPolicy") if policy.name != "aivo-backup-prod-security-policy"]
     key = prod.one("kms/key:Key", "operations-key").document()
     assert len(topics) == 3
 
@@ -153,6 +153,27 @@ def test_only_our_alarms_reach_the_topics_and_their_key(prod: Plan) -> None:
             assert _service(document, "cloudwatch.amazonaws.com", action, resource, **alarm(account))
             assert not _service(document, "cloudwatch.amazonaws.com", action, resource, **alarm(_OTHER))
             assert not _service(document, "cloudwatch.amazonaws.com", action, resource, **alarm(account, "other"))
+
+
+def test_only_our_rules_reach_the_security_team_and_only_for_its_topic_is_there_a_key(prod: Plan) -> None:
+    account = _account(prod)
+    policy = prod.one(":TopicPolicy", "aivo-backup-prod-security-policy").document()
+    key = prod.one("kms/key:Key", "operations-key").document()
+    topic = statements(policy)[0]["Resource"]
+
+    def publishes(owner: str, rule: str = "aivo-backup-prod-key-at-risk") -> bool:
+        context = {"aws__SourceArn": f"arn:aws:events:us-east-1:{owner}:rule/{rule}", "aws__SourceAccount": owner}
+        return _service(policy, "events.amazonaws.com", "sns:Publish", topic, **context)
+
+    def encrypts(arn: str) -> bool:
+        context = {"kms__EncryptionContext__aws__sns__topicArn": arn}
+        return _service(key, "events.amazonaws.com", "kms:GenerateDataKey", "*", **context)
+
+    assert publishes(account)
+    assert not publishes(_OTHER)
+    assert not publishes(account, "somebody-elses")
+    assert encrypts(topic)
+    assert not encrypts(topic.replace("security", "other"))
 
 
 def test_a_log_group_of_somebody_else_is_not_encrypted_with_our_key(prod: Plan) -> None:

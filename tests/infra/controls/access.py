@@ -140,7 +140,8 @@ def roles_keep_to_their_store(plan: Plan) -> list[str]:
 
 def no_confused_deputy(plan: Plan) -> list[str]:
     """Confused deputy: whoever lets an AWS service act says on whose behalf, by source or encryption context."""
-    wanted = ("aws:SourceAccount", "aws:SourceArn", "kms:EncryptionContext:aws:logs:arn")
+    context = tuple(f"kms:EncryptionContext:aws:{what}" for what in ("logs:arn", "sns:topicArn"))
+    wanted = ("aws:SourceAccount", "aws:SourceArn", *context)
     documents = [(role.name, role.document("assumeRolePolicy")) for role in plan.all("iam/role:Role")]
     documents += [
         (resource.name, resource.document())

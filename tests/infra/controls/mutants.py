@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from tests.infra.controls import access, storage, workloads
+from aivo_backup.policy.names import SecurityEvent
+from tests.infra.controls import access, security, storage, workloads
 from tests.infra.plans import (
     Document,
     Mutation,
@@ -71,6 +72,10 @@ def _as_zip(runtime: str, **more: str) -> Mutation:
 
 
 _OIDC = "oidc.eks.us-east-1.amazonaws.com/id/EXAMPLE33333333333333333333333333"
+
+_AT_RISK = "aivo-backup-prod-key-at-risk"
+_TEAM, _TO_TEAM = "aivo-backup-prod-security-policy", "SecurityRulesToTopic"
+_ALL_OF_S3 = '{"source": ["aws.s3"]}'
 
 MUTANTS: list[tuple[Control, str, Mutation]] = [
     (
@@ -370,4 +375,18 @@ MUTANTS: list[tuple[Control, str, Mutation]] = [
         _with("aws:secretsmanager/secretVersion:SecretVersion", secretId="minio-source", secretString="..."),
     ),
     (workloads.pods_have_network_policy, "open", remove(":NetworkPolicy", "aivo-backup-minio-writer-network")),
+    *(
+        (security.security_team_is_told, f"no rule {rule}", remove(":EventRule", f"aivo-backup-prod-{rule}"))
+        for rule in SecurityEvent
+    ),
+    (security.security_team_is_told, "switched off", set_input(":EventRule", _AT_RISK, ("state",), "DISABLED")),
+    (security.security_team_is_told, "no target", remove(":EventTarget", f"{_AT_RISK}-topic")),
+    (security.security_team_is_told, "all of S3", set_input(":EventRule", _AT_RISK, ("eventPattern",), _ALL_OF_S3)),
+    (security.security_team_is_told, "nobody listens", remove(":TopicSubscription", "aivo-backup-prod-security-1")),
+    (security.security_team_is_told, "closed topic", drop_statement(":TopicPolicy", _TEAM, "Rules")),
+    (
+        security.security_team_is_told,
+        "a condition that KMS never meets",
+        edit_policy(_KEY, "operations-key", _widened(_TO_TEAM, "StringEquals", "aws:SourceAccount", "333333333333")),
+    ),
 ]

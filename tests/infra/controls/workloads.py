@@ -114,12 +114,13 @@ def absence_alarms(plan: Plan) -> list[str]:
 
 
 def alarms_watch_what_is_published(plan: Plan) -> list[str]:
-    """Each alarm names a metric that AWS publishes of a function, a queue or a bucket of ours.
+    """Each alarm names a metric that AWS publishes of a function, a rule or a queue of ours.
 
     A metric that nobody publishes is either always breaching or never, and tells nothing.
     """
     published = {
         "AWS/Lambda": ("FunctionName", {entry.inputs["name"] for entry in plan.all(":Function")}),
+        "AWS/Events": ("RuleName", {entry.inputs["name"] for entry in plan.all(":EventRule")}),
         "AWS/SQS": ("QueueName", {entry.inputs["name"] for entry in plan.all(":Queue")}),
     }
     findings: list[str] = []
