@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_kubernetes as k8s
 
-from aivo_backup.policy.environment import Component, ScheduledRun
+from aivo_backup.policy.environment import Component, ExpiryRun, ScheduledRun
 from aivo_backup.policy.names import (
     EXPIRERS,
     SECRET_MINIO_SOURCE,
@@ -20,7 +20,6 @@ from aivo_backup.policy.names import (
     service_account,
     state_claim,
 )
-from aivo_backup.policy.schedules import ExpiryRun
 from infra.identity import POD_ROLES
 from infra.pods import PodArgs, pod_template
 from infra.settings import Settings

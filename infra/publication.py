@@ -134,6 +134,7 @@ def environment(
         minio=replace(settings.minio, source_secret=secret_name(name, SECRET_MINIO_SOURCE)),
         opensearch=replace(settings.opensearch, login_secret=secret_name(name, SECRET_OPENSEARCH)),
         backups=settings.backups,
+        expiries=settings.expiries,
         verification_cron=settings.verification_cron,
         verification=VerificationSettings(
             cluster=settings.cluster.name,

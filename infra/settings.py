@@ -12,17 +12,18 @@ from typing import TypeVar, get_type_hints
 from aivo_backup.policy.bounds import holds
 from aivo_backup.policy.codec import from_json
 from aivo_backup.policy.environment import (
+    ExpiryRun,
     LockMode,
     MinioSettings,
     Objectives,
     OpenSearchSettings,
     PostgresSettings,
-    RecoverySettings,
     ScheduledRun,
     UnprovenPoints,
 )
 from aivo_backup.policy.names import PROJECT
-from aivo_backup.policy.schedules import BACKUPS, EXPIRIES, VERIFICATION_CRON, ExpiryRun
+from aivo_backup.policy.recovery import RecoverySettings
+from aivo_backup.policy.schedules import BACKUPS, EXPIRIES, VERIFICATION_CRON
 
 Row = TypeVar("Row", ScheduledRun, ExpiryRun)
 

@@ -5,13 +5,11 @@ import re
 
 from aivo_backup.policy.bounds import holds, matching
 from aivo_backup.policy.environment import VerificationSettings
-from aivo_backup.policy.names import PROJECT
 from aivo_backup.policy.verification import outgrown
 from infra.functions import TIMEOUT_SECONDS
 from infra.settings import NetworkSettings, Settings
+from infra.validation_words import DNS_LABEL, URL, key
 
-_DNS_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
-_URL = r"https?://[^\s/]+"
 # What only the cluster's own DNS resolves.
 _CLUSTER_NAME = re.compile(r"(?:\.svc|\.cluster\.local)\.?(?::\d+)?$")
 _QUANTITY = re.compile(r"([1-9]\d*)(Gi|Ti)")
@@ -29,11 +27,11 @@ def check_network(settings: Settings) -> None:
     network = settings.network
     _check_ranges("aws_ranges", network.aws_ranges, "no job could reach S3")
     _check_ranges("restore_cluster_ranges", network.restore_cluster_ranges, "no restore test could reach OpenSearch")
-    matching(_key("network", "dns_namespace"), network.dns_namespace, pattern=_DNS_LABEL, example="kube-system")
+    matching(key("network", "dns_namespace"), network.dns_namespace, pattern=DNS_LABEL, example="kube-system")
     matching(
-        _key("network", "monitoring_namespace"),
+        key("network", "monitoring_namespace"),
         network.monitoring_namespace,
-        pattern=_DNS_LABEL,
+        pattern=DNS_LABEL,
         example="monitoring",
     )
     if network.endpoints:
@@ -42,31 +40,27 @@ def check_network(settings: Settings) -> None:
     _check_dispatch(settings)
 
 
-def _key(*path: str) -> str:
-    return ".".join((PROJECT, *path))
-
-
 def _check_ranges(name: str, ranges: tuple[str, ...], nothing: str) -> None:
     for block in ranges:
         try:
             ipaddress.ip_network(block)
         except ValueError as error:
-            holds(_key("network", name), block, False, bound=str(error))
-    holds(_key("network", name), ranges, bool(ranges), bound=nothing)
+            holds(key("network", name), block, False, bound=str(error))
+    holds(key("network", name), ranges, bool(ranges), bound=nothing)
 
 
 def _check_endpoints(settings: Settings, network: NetworkSettings) -> None:
-    matching(_key("network", "vpc"), network.vpc, pattern=r"vpc-[0-9a-f]{8,17}", example="vpc-0123456789abcdef0")
+    matching(key("network", "vpc"), network.vpc, pattern=r"vpc-[0-9a-f]{8,17}", example="vpc-0123456789abcdef0")
     for table in network.route_tables:
-        matching(_key("network", "route_tables"), table, pattern=r"rtb-[0-9a-f]{8,17}", example="rtb-0123456789abcdef0")
+        matching(key("network", "route_tables"), table, pattern=r"rtb-[0-9a-f]{8,17}", example="rtb-0123456789abcdef0")
     holds(
-        _key("network", "route_tables"),
+        key("network", "route_tables"),
         network.route_tables,
         bool(network.route_tables),
         bound="the gateway to S3 goes into the route tables of the functions' subnets",
     )
     holds(
-        _key("network", "endpoints"),
+        key("network", "endpoints"),
         network.endpoints,
         bool(settings.functions.subnets),
         bound="endpoints stand in the functions' subnets: set functions.subnets",
@@ -79,15 +73,15 @@ def _check_addresses(settings: Settings) -> None:
         address: str = getattr(search, name)
         if not address:
             continue
-        matching(_key("opensearch", name), address, pattern=_URL, example="https://opensearch.prod.aivo.internal:9200")
+        matching(key("opensearch", name), address, pattern=URL, example="https://opensearch.prod.aivo.internal:9200")
         holds(
-            _key("opensearch", name),
+            key("opensearch", name),
             address,
             not _CLUSTER_NAME.search(address),
             bound="functions resolve no name of the cluster: give an internal address",
         )
     holds(
-        _key("opensearch", "internal_endpoint"),
+        key("opensearch", "internal_endpoint"),
         search.internal_endpoint,
         settings.sandbox or bool(search.internal_endpoint),
         bound="functions compare the catalog with OpenSearch: give an address that the VPC resolves",
@@ -97,12 +91,12 @@ def _check_addresses(settings: Settings) -> None:
 def _check_dispatch(settings: Settings) -> None:
     cluster = settings.cluster
     matching(
-        _key("cluster", "name"), cluster.name, pattern=r"|[0-9A-Za-z][0-9A-Za-z_-]{0,99}", example="aivo-production"
+        key("cluster", "name"), cluster.name, pattern=r"|[0-9A-Za-z][0-9A-Za-z_-]{0,99}", example="aivo-production"
     )
-    matching(_key("cluster", "priority_class"), cluster.priority_class, pattern=f"|{_DNS_LABEL}", example="backups")
+    matching(key("cluster", "priority_class"), cluster.priority_class, pattern=f"|{DNS_LABEL}", example="backups")
     quantity = _QUANTITY.fullmatch(cluster.restore_test_scratch)
     holds(
-        _key("cluster", "restore_test_scratch"),
+        key("cluster", "restore_test_scratch"),
         cluster.restore_test_scratch,
         quantity is not None,
         bound="write it like 200Gi",
@@ -110,7 +104,7 @@ def _check_dispatch(settings: Settings) -> None:
     if quantity is not None:
         needed = settings.postgres.size_bytes * _SCRATCH_FACTOR / 1024**3
         holds(
-            _key("cluster", "restore_test_scratch"),
+            key("cluster", "restore_test_scratch"),
             cluster.restore_test_scratch,
             int(quantity[1]) * _GIBIBYTES[quantity[2]] >= needed,
             bound=f"a restore test of postgres needs {needed:.0f} GiB: its size and a quarter for WAL",
@@ -125,7 +119,7 @@ def _check_dispatch(settings: Settings) -> None:
     ):
         reason = outgrown(store, limits)
         holds(
-            _key("cluster", "name"),
+            key("cluster", "name"),
             cluster.name,
             bool(cluster.name) or not reason,
             bound=f"the restore test of {name} outgrows a function ({reason}): name the EKS cluster that takes it",

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, TypeVar
 
 from aivo_backup.catalog.catalog import Catalog
-from aivo_backup.catalog.records import BackupRun, Purpose, RecoveryPoint, Restore, RunStatus
+from aivo_backup.catalog.records import BackupRun, Expiry, Purpose, RecoveryPoint, Restore, RunStatus
 from aivo_backup.errors import AccessDeniedError
 from aivo_backup.evidence.build import backup_attempts, backup_expectations
 from aivo_backup.observability.metrics import Sample
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from types_boto3_cloudwatch.client import CloudWatchClient
     from types_boto3_kms.client import KMSClient
 
-_R = TypeVar("_R", BackupRun, RecoveryPoint, Restore)
+_R = TypeVar("_R", BackupRun, RecoveryPoint, Restore, Expiry)
 
 _STATUSES = {
     RunStatus.SUCCEEDED: named.SUCCESS,
@@ -140,6 +140,7 @@ class CatalogFacts:
         self._runs: dict[str, BackupRun] = {}
         self._points: dict[str, RecoveryPoint] = {}
         self._restores: dict[str, Restore] = {}
+        self._expiries: dict[str, Expiry] = {}
 
     def __call__(self, now: datetime) -> Iterator[Sample]:
         """The samples as of ``now``."""
@@ -159,6 +160,7 @@ class CatalogFacts:
         self._take(BackupRun, self._runs, since, forget_before)
         self._take(RecoveryPoint, self._points, since, forget_before)
         self._take(Restore, self._restores, since, forget_before)
+        self._take(Expiry, self._expiries, since, forget_before)
 
     def _take(self, kind: type[_R], kept: dict[str, _R], since: datetime, forget_before: datetime) -> None:
         for name in [name for name, record in kept.items() if record.moment < forget_before]:
@@ -193,6 +195,9 @@ class CatalogFacts:
             points = [point.recoverable_at for point in self._points.values() if point.component is component]
             if points:
                 yield Sample(metric=named.NEWEST_POINT, value=max(points).timestamp(), labels=labels)
+            expiries = [entry.started for entry in self._expiries.values() if _succeeded(entry, component)]
+            if expiries:
+                yield Sample(metric=named.NEWEST_EXPIRY, value=max(expiries).timestamp(), labels=labels)
             own = sorted((test for test in tests if test.component is component), key=lambda test: test.started)
             passed = [test for test in own if test.passed]
             if passed:
@@ -202,6 +207,10 @@ class CatalogFacts:
                 yield Sample(metric=named.RESTORE_TIME, value=own[-1].seconds, labels=labels)
             if own and own[-1].loss_seconds is not None:
                 yield Sample(metric=named.LOSS, value=own[-1].loss_seconds, labels=labels)
+
+
+def _succeeded(entry: Expiry, component: Component) -> bool:
+    return entry.component is component and entry.status is RunStatus.SUCCEEDED
 
 
 def _durations(runs: Iterable[BackupRun]) -> Iterator[Sample]:

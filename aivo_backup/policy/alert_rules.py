@@ -16,7 +16,7 @@ from itertools import pairwise
 from typing import Any
 
 from aivo_backup.policy import metrics as named
-from aivo_backup.policy.environment import Component, Environment, ScheduledRun
+from aivo_backup.policy.environment import Component, Environment, ExpiryRun, ScheduledRun
 from aivo_backup.policy.schedules import expected_runs
 
 SUCCESS_RATIO_DAY = "backup:success_ratio:24h"
@@ -74,7 +74,13 @@ def rule_file(environment: Environment, contacts: Contacts) -> dict[str, Any]:
     Args:
         contacts: who is behind each level; a level without anybody is still labelled.
     """
-    alerts = [*_runs(environment), *_proof(environment), *_stores(environment), *_publishers()]
+    alerts = [
+        *_runs(environment),
+        *_retention(environment),
+        *_proof(environment),
+        *_stores(environment),
+        *_publishers(),
+    ]
     told = [rule for alert in alerts for rule in _as_rules(alert, environment.name, contacts)]
     return {
         "groups": [
@@ -161,6 +167,33 @@ def _runs(environment: Environment) -> list[Alert]:
         )
         for (component, kind), seconds in sorted(slowest.items())
     ]
+    return found
+
+
+def _retention(environment: Environment) -> list[Alert]:
+    """What retention no longer keeps stays when nothing expires it: longer than was promised, and at its cost."""
+    found: list[Alert] = []
+    for component in dict.fromkeys(run.component for run in environment.expiries):
+        rows = [run for run in environment.expiries if run.component is component]
+        age = _longest_gap([run.cron for run in rows]) + max(map(_may_take, rows))
+        newest = f'{named.NEWEST_EXPIRY}{{component="{component.value}"}}'
+        names = ", ".join(run.name for run in rows)
+        # Absence counts from the first day on: an expiry that never ran leaves no moment to grow old.
+        for name, expression, lasting in (
+            ("ExpiryMissing", f"time() - {newest} > {age}", "5m"),
+            ("NoExpiry", f"absent({newest})", f"{age}s"),
+        ):
+            found.append(
+                Alert(
+                    name=name,
+                    expression=expression,
+                    lasting=lasting,
+                    summary=f"{component.value}: {names} has not succeeded when it was due; nothing expires",
+                    mend=f"see the log of its last Job; aivo-backup {' '.join(rows[0].arguments)} --dry-run",
+                    escalates=name == "ExpiryMissing",
+                    labels={"component": component.value},
+                )
+            )
     return found
 
 
@@ -345,7 +378,7 @@ def _backup_age(environment: Environment, component: Component) -> int:
     return _longest_gap([run.cron for run in rows]) + max(map(_may_take, rows))
 
 
-def _may_take(run: ScheduledRun) -> int:
+def _may_take(run: ScheduledRun | ExpiryRun) -> int:
     return run.start_deadline_seconds + run.longest_run_seconds
 
 

@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from cronsim import CronSim, CronSimError
 
 from aivo_backup.errors import ConfigurationError
-from aivo_backup.policy.environment import BackupKind, Component, ScheduledRun
+from aivo_backup.policy.environment import BackupKind, Component, ExpiryRun, ScheduledRun
 from aivo_backup.policy.names import Function
 
 MINUTE = 60
@@ -95,39 +95,29 @@ PRUNE_LONGEST_RUN = 12 * MINUTE
 POSTGRES_EXPIRE_LONGEST_RUN = HOUR
 
 
-@dataclass(frozen=True, kw_only=True)
-class ExpiryRun:
-    """One CronJob that removes what retention no longer keeps.
-
-    Attributes:
-        arguments: what ``aivo-backup`` is called with.
-    """
-
-    name: str
-    component: Component
-    arguments: tuple[str, ...]
-    cron: str = EXPIRY_CRON
-    start_deadline_seconds: int = EXPIRY_START_DEADLINE
-    longest_run_seconds: int
-
-
 EXPIRIES: tuple[ExpiryRun, ...] = (
     ExpiryRun(
         name="postgresql-expire",
         component=Component.POSTGRES,
         arguments=("expire", Component.POSTGRES.value),
+        cron=EXPIRY_CRON,
+        start_deadline_seconds=EXPIRY_START_DEADLINE,
         longest_run_seconds=POSTGRES_EXPIRE_LONGEST_RUN,
     ),
     ExpiryRun(
         name="minio-prune",
         component=Component.MINIO,
         arguments=("prune", Component.MINIO.value),
+        cron=EXPIRY_CRON,
+        start_deadline_seconds=EXPIRY_START_DEADLINE,
         longest_run_seconds=PRUNE_LONGEST_RUN,
     ),
     ExpiryRun(
         name="opensearch-prune",
         component=Component.OPENSEARCH,
         arguments=("prune", Component.OPENSEARCH.value),
+        cron=EXPIRY_CRON,
+        start_deadline_seconds=EXPIRY_START_DEADLINE,
         longest_run_seconds=PRUNE_LONGEST_RUN,
     ),
 )

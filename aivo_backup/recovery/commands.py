@@ -5,7 +5,8 @@ They are the runbook's own commands, corrected where those would not work, with 
 
 from collections.abc import Sequence
 
-from aivo_backup.policy.environment import MinioSettings, OpenSearchSettings, PostgresSettings, RecoverySettings
+from aivo_backup.policy.environment import MinioSettings, OpenSearchSettings, PostgresSettings
+from aivo_backup.policy.recovery import RecoverySettings
 from aivo_backup.stores.postgres.targets import Target, TargetKind
 
 

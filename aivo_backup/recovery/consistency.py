@@ -13,7 +13,7 @@ import psycopg
 
 from aivo_backup.catalog.records import Check
 from aivo_backup.errors import BackupError, ConfigurationError
-from aivo_backup.policy.environment import ReferenceSettings
+from aivo_backup.policy.recovery import ReferenceSettings
 from aivo_backup.stores.minio.objects import AbsentError, ObjectStore
 from aivo_backup.stores.opensearch.cluster import Cluster
 

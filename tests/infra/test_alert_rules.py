@@ -128,6 +128,7 @@ _OLD = 'backup_newest_recovery_point_timestamp_seconds{component="%s"}'
 _BUCKETS = 'backup_duration_seconds_bucket{component="minio",kind="full",le="%s"}'
 _VOLUME = 'kubelet_volume_stats_%s_bytes{namespace="aivo-system",persistentvolumeclaim="a-state"}'
 _TESTED = 'backup_newest_restore_test_timestamp_seconds{component="minio"}'
+_EXPIRED = 'backup_newest_expiry_timestamp_seconds{component="minio"}'
 _PASSED = 'backup_last_restore_test_passed{component="minio"}'
 _WAL = "backup_postgres_wal_archived_timestamp_seconds"
 
@@ -165,6 +166,7 @@ CONDITIONS = [
     Condition("test failed", "RestoreTestFailed", {_PASSED: "0x5"}, "1m", "1", {_PASSED: "1x5"}),
     Condition("for hours", "RestoreTestFailed", {_PASSED: "0x80"}, "6h", "12", {_PASSED: "1x80"}, "5m"),
     Condition("for days", "RestoreTestFailed", {_PASSED: "0x310"}, "25h", "123", {_PASSED: "1x310"}, "5m"),
+    Condition("not expired", "ExpiryMissing", {_EXPIRED: "0x310"}, "25h", "1", {_EXPIRED: "80000x310"}, "5m"),
     Condition("not tested", "RestoreTestMissing", {_TESTED: "0x320"}, "26h", "1", {_TESTED: "80000x320"}, "5m"),
     Condition(
         "bucket grows",
@@ -298,7 +300,9 @@ def test_rules_ask_for_published_metrics_only(prod: Plan) -> None:
 
 
 def test_every_component_is_watched_for_absence(prod: Plan) -> None:
-    absent = [rule["expr"] for rule in alerts_of(prod) if rule["alert"] in ("NoRecoveryPoint", "NoRestoreTest")]
+    absent = [
+        rule["expr"] for rule in alerts_of(prod) if rule["alert"] in ("NoRecoveryPoint", "NoRestoreTest", "NoExpiry")
+    ]
     for component in Component:
-        for metric in (named.NEWEST_POINT, named.NEWEST_TEST):
+        for metric in (named.NEWEST_POINT, named.NEWEST_TEST, named.NEWEST_EXPIRY):
             assert f'absent({metric}{{component="{component.value}"}})' in absent

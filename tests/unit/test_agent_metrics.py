@@ -14,7 +14,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from aivo_backup.catalog.catalog import Catalog
-from aivo_backup.catalog.records import BackupRun, Check, Phase, Purpose, RecoveryPoint, Restore, RunStatus
+from aivo_backup.catalog.records import BackupRun, Check, Expiry, Phase, Purpose, RecoveryPoint, Restore, RunStatus
 from aivo_backup.errors import UnreachableError
 from aivo_backup.observability.facts import CatalogFacts, bucket_facts, key_facts
 from aivo_backup.observability.loops import Loops, Source
@@ -88,6 +88,18 @@ def restored(at: datetime, *, passed: bool) -> Restore:
     )
 
 
+def expired(at: datetime, status: RunStatus = RunStatus.SUCCEEDED) -> Expiry:
+    return Expiry(
+        id=f"expiry-minio-{at:%Y%m%dT%H%M%SZ}",
+        component=Component.MINIO,
+        job="minio-prune",
+        started=at,
+        finished=at,
+        status=status,
+        version="1",
+    )
+
+
 def values(samples: Iterable[Sample], metric: str, **labels: str) -> list[float]:
     return [one.value for one in samples if one.metric == metric and labels.items() <= dict(one.labels).items()]
 
@@ -135,7 +147,7 @@ def test_each_record_is_read_once(catalog: Catalog, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(Catalog, "news", counted)
     list(facts(NOW + timedelta(minutes=1)))
-    assert known == [0, 0, 0]
+    assert known == [0, 0, 0, 0]
 
 
 def test_the_newest_point_and_test_are_known_also_in_the_months_first_hour(catalog: Catalog) -> None:
@@ -151,6 +163,14 @@ def test_the_newest_point_and_test_are_known_also_in_the_months_first_hour(catal
     assert values(found, named.LOSS, component="minio") == [30.0]
     assert values(found, named.RESTORE_TIME, component="minio") == [6.5]
     assert values(found, named.NEWEST_POINT, component="opensearch") == []
+
+
+def test_an_expiry_counts_only_when_it_succeeded(catalog: Catalog) -> None:
+    good = MONTH - timedelta(hours=2)
+    for record in (expired(good - timedelta(hours=1)), expired(good), expired(MONTH, RunStatus.FAILED)):
+        catalog.append(record)
+    found = list(CatalogFacts(catalog, ENVIRONMENT)(MONTH + timedelta(minutes=10)))
+    assert values(found, named.NEWEST_EXPIRY) == [good.timestamp()]
 
 
 def test_a_key_that_is_disabled_or_granted_shows(s3: object) -> None:

@@ -10,13 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aivo_backup.errors import ConfigurationError
-from aivo_backup.policy.environment import BackupKind, Component
+from aivo_backup.policy.environment import BackupKind, Component, ExpiryRun
 from aivo_backup.policy.names import Function
 from aivo_backup.policy.schedules import (
     BACKUPS,
     EXPIRIES,
     SCHEDULED_TIME,
-    ExpiryRun,
     backup_in_the_way,
     check_cron,
     eventbridge_cron,
