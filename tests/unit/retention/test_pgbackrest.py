@@ -4,6 +4,7 @@ import os
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -25,7 +26,7 @@ from tests.unit.retention.repository import ForgedRepository
 if TYPE_CHECKING:
     from types_boto3_s3.client import S3Client
 
-SAMPLES = range(1, 21 if os.environ.get("AIVO_BACKUP_TESTS") == "full" else 5)
+SAMPLES = range(1, 61 if os.environ.get("AIVO_BACKUP_TESTS") == "full" else 21)
 # So long was no expiry run: sets go, whole chains and single increments, and WAL with them.
 DAYS, IDLE_DAYS = 70, 16
 _NO_S3 = cast("S3Client", None)
@@ -54,8 +55,9 @@ class ForgottenInventories(Inventories):
         return 0
 
 
+@cache
 def idle(seed: int) -> Play:
-    """A history whose expiry has not run for a while."""
+    """A history whose expiry has not run for a while; the same one for all tests, which only look at it."""
     play = Play(author_of(seed))
     assert list(findings(play, DAYS)) == []
     for _ in range(IDLE_DAYS):
