@@ -1,14 +1,12 @@
 """No lifecycle and no lock ends what a retained point needs, and none keeps anything beyond its class.
 
-S3's rules are played over generated histories of object versions, from the plan's own JSON; nothing here is shared
-with the code that writes the rules. S3 counts in whole days: an action is due at the first midnight UTC after the day
-count is over.
+S3's rules of every stack are played over generated histories of single objects; ``test_both_regions.py`` plays those
+of production over whole histories of the stores.
 """
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -16,6 +14,7 @@ from hypothesis import strategies as st
 
 from tests.infra.conftest import PlanOf
 from tests.infra.plans import STACKS, Plan
+from tests.infra.regions import Bucket, Written
 
 EXAMPLES = 500 if os.environ.get("AIVO_BACKUP_TESTS") == "full" else 30
 BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
@@ -31,55 +30,17 @@ class Version:
     created: datetime
     superseded: datetime | None
 
-
-def _midnight_after(moment: datetime) -> datetime:
-    day = moment.replace(hour=0, minute=0, second=0, microsecond=0)
-    return day if day == moment else day + timedelta(days=1)
-
-
-@dataclass
-class Bucket:
-    """What a bucket's lifecycle and lock do to a version."""
-
-    rules: list[dict[str, Any]]
-    lock_days: int = 0
-    noncurrent_days: list[int] = field(init=False)
-    current_days: list[int] = field(init=False)
-
-    def __post_init__(self) -> None:
-        assert all(rule["status"] == "Enabled" and rule["filter"] == {"prefix": ""} for rule in self.rules)
-        self.noncurrent_days = [
-            rule["noncurrentVersionExpiration"]["noncurrentDays"]
-            for rule in self.rules
-            if "noncurrentVersionExpiration" in rule
-        ]
-        self.current_days = [rule["expiration"]["days"] for rule in self.rules if "days" in rule.get("expiration", {})]
-
-    def gone(self, version: Version) -> datetime | None:
-        """When the version is removed for good; None: never."""
-        noncurrent = version.superseded
-        for days in self.current_days:
-            expires = _midnight_after(version.created + timedelta(days=days))
-            noncurrent = min(noncurrent, expires) if noncurrent else expires
-        if noncurrent is None or not self.noncurrent_days:
-            return None
-        removed = _midnight_after(noncurrent + timedelta(days=min(self.noncurrent_days)))
-        # A locked version waits until its lock is over.
-        return max(removed, version.created + timedelta(days=self.lock_days))
-
-
-def _bucket(plan: Plan, use: str) -> Bucket:
-    locks = {
-        entry.name: entry.inputs["rule"]["defaultRetention"]["days"]
-        for entry in plan.all(":BucketObjectLockConfiguration")
-    }
-    rules = plan.one(":BucketLifecycleConfiguration", f"{use}-lifecycle").inputs["rules"]
-    return Bucket(rules, locks.get(f"{use}-lock", 0))
+    def gone(self, bucket: Bucket) -> datetime | None:
+        """When it is removed for good; None: never."""
+        history = [Written(key="key", version=1, at=self.created)]
+        if self.superseded is not None:
+            history.append(Written(key="key", version=2, at=self.superseded))
+        return bucket.fates([(each, each.at) for each in history])[0].gone
 
 
 def _regions(plan: Plan, use: str) -> list[Bucket]:
     copies = [f"{use}-replica"] if plan.settings()["replica"]["region"] else []
-    return [_bucket(plan, each) for each in (use, *copies)]
+    return [Bucket.of(plan, each) for each in (use, *copies)]
 
 
 _MINUTES = st.integers(0, 120 * 24 * 60)
@@ -114,7 +75,7 @@ def test_what_a_point_names_stays_for_as_long_as_the_point(
     until = point + timedelta(days=KEPT_DAYS[use])
     for bucket in _regions(plan_of(stack), use):
         for version in needed:
-            gone = bucket.gone(version)
+            gone = version.gone(bucket)
             assert gone is None or gone >= until
 
 
@@ -124,7 +85,7 @@ def test_what_a_point_names_stays_for_as_long_as_the_point(
 def test_what_no_point_names_any_more_goes(plan_of: PlanOf, use: str, history: list[Version]) -> None:
     for bucket in _regions(plan_of("prod"), use):
         for version in history:
-            gone = bucket.gone(version)
+            gone = version.gone(bucket)
             if version.superseded is None:
                 assert gone is None, "a current object is the store's own to expire"
             else:
@@ -145,13 +106,13 @@ def test_what_is_locked_stays_its_years_and_no_longer(
     hidden = Version(created, created + timedelta(minutes=overwritten)) if overwritten else untouched
     plan = plan_of(stack)
     for bucket in _regions(plan, use):
-        gone = bucket.gone(untouched)
+        gone = untouched.gone(bucket)
         assert gone is not None, "kept for ever"
         # Two midnights: the current version expires, then the version that it became.
         assert timedelta(days=LOCKED_DAYS[use]) <= gone - created <= timedelta(days=LOCKED_DAYS[use] + 3)
         if plan.settings()["production"]:
             # Even under a delete marker or another version, the lock holds for the whole of the class.
-            gone = bucket.gone(hidden)
+            gone = hidden.gone(bucket)
             assert gone is not None
             assert gone - created >= timedelta(days=LOCKED_DAYS[use])
 
@@ -161,6 +122,6 @@ def test_the_play_itself_sees_a_rule_that_is_too_short(prod: Plan) -> None:
     rules = mutant.one(":BucketLifecycleConfiguration", "minio-lifecycle").inputs["rules"]
     rules[0]["noncurrentVersionExpiration"]["noncurrentDays"] = 29
     version = Version(BEGINNING, BEGINNING + timedelta(days=1))
-    gone = _bucket(mutant, "minio").gone(version)
+    gone = version.gone(Bucket.of(mutant, "minio"))
     assert gone is not None
     assert gone < BEGINNING + timedelta(days=1, minutes=-1) + timedelta(days=30)

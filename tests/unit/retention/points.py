@@ -36,6 +36,9 @@ class Points:
         unlucky: the share of runs that leave something broken, and as many again leave nothing.
         unproven_from: no restore test passes from that day on; ``last_day``: nor does any run succeed.
         chained: increments need the daily point before them, as MinIO's do.
+        daily_hour: when the daily run is; the others follow every six hours.
+        daily_kept: how long daily points are kept; ``increments_kept``: those in between; ``verified_kept``: so many
+            verified ones, however old.
     """
 
     dice: random.Random
@@ -43,6 +46,10 @@ class Points:
     last_day: int = 10_000
     unproven_from: int = 10_000
     chained: bool = True
+    daily_hour: int = 0
+    daily_kept: timedelta = DAILY
+    increments_kept: timedelta = INCREMENTS
+    verified_kept: int = VERIFIED
     choose: Decide = decide
     now: datetime = BEGINNING
     points: dict[str, Point] = field(default_factory=dict[str, Point])
@@ -58,7 +65,7 @@ class Points:
         if self.dice.random() < self.unlucky:
             return None
         last = next((point for point in reversed(self.points.values()) if not point.broken), None)
-        daily = self.now.hour == 0 or (self.chained and last is None)
+        daily = self.now.hour == self.daily_hour or (self.chained and last is None)
         point = Point(
             name=f"{self.now:%Y%m%d_%H%M%S}",
             taken=self.now,
@@ -90,8 +97,8 @@ class Points:
                 for point in self.points.values()
             ],
             now=self.now,
-            kept_for={BackupKind.FULL: DAILY, BackupKind.INCREMENTAL: INCREMENTS}.__getitem__,
-            verified_kept=VERIFIED,
+            kept_for={BackupKind.FULL: self.daily_kept, BackupKind.INCREMENTAL: self.increments_kept}.__getitem__,
+            verified_kept=self.verified_kept,
         )
         for name in decided.goes:
             self.gone[name] = self.points.pop(name)
@@ -109,22 +116,26 @@ class Points:
     def wrong(self, held: dict[str, Point]) -> Iterator[str]:
         """What a pruning of ``held`` took although it was promised, and what it left although nothing needs it."""
         whole = [point for point in held.values() if not point.broken]
-        promised = [point for point in whole if self._young(point)]
-        promised += whole[-1:]
-        promised += [point for point in whole if point.verified][-VERIFIED:]
+        promised = self.promised(whole)
         for point in promised:
             for name in (point.name, point.base):
                 if name and name not in self.points:
                     yield f"{name} is lost, which {point.name} needs"
         for point in held.values():
             alone = point.broken and not any(other.taken > point.taken for other in whole)
-            if alone and self._young(point) and point.name not in self.points:
+            if alone and self.young(point) and point.name not in self.points:
                 yield f"{point.name} is lost, and nothing newer is whole"
         needed = {name for point in promised for name in (point.name, point.base)}
         for point in self.points.values():
             remains = point.broken and not any(other.taken > point.taken for other in whole)
-            if point.name not in needed and not (remains and self._young(point)):
+            if point.name not in needed and not (remains and self.young(point)):
                 yield f"{point.name} outlives its retention"
 
-    def _young(self, point: Point) -> bool:
-        return self.now - point.taken < (DAILY if point.daily else INCREMENTS)
+    def promised(self, whole: list[Point], at: datetime | None = None) -> list[Point]:
+        """Which of these whole points, the oldest first, are promised at a moment (None: now)."""
+        verified = [point for point in whole if point.verified]
+        return [point for point in whole if self.young(point, at)] + whole[-1:] + verified[-self.verified_kept :]
+
+    def young(self, point: Point, at: datetime | None = None) -> bool:
+        """Whether it is within the days or hours of its class at a moment (None: now)."""
+        return (at or self.now) - point.taken < (self.daily_kept if point.daily else self.increments_kept)
