@@ -6,7 +6,7 @@ version of a key when they audit (the bucket policy and the lock keep anyone fro
 """
 
 import json
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Collection, Container, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -55,6 +55,11 @@ class CatalogCopy:
 
 def _id_of(key: str) -> str:
     return key.rpartition("/")[2].removesuffix(".json")
+
+
+def _bounds(first: str, last: str) -> tuple[datetime, datetime]:
+    """A moment of each of two days."""
+    return datetime.fromisoformat(f"{first}T00:00:00+00:00"), datetime.fromisoformat(f"{last}T00:00:00+00:00")
 
 
 class Catalog:
@@ -172,20 +177,28 @@ class Catalog:
         return [point for point in self._read(RecoveryPoint, since, until) if component in (None, point.component)]
 
     def point(self, component: Component, point_id: str) -> RecoveryPoint:
-        """The recovery point of that name.
+        """The recovery point of that name, in requests that grow with its age and not with all that is on record.
 
         Raises:
             UsageError: there is none; the newest ones are named.
         """
-        known = self.points(component)
-        for point in known:
-            if point.id == point_id:
-                return point
-        newest = ", ".join(point.id for point in known[-3:]) or "none yet"
+        for point in self.points_named(component, {point_id}):
+            return point
+        newest = self.newest(RecoveryPoint, lambda point: point.component is component)
         raise UsageError(
             f"{component} has no recovery point {point_id!r}",
-            mend=f"newest: {newest}; list all with `aivo-backup points {component}`",
+            mend=f"newest: {newest.id if newest else 'none yet'}; list all with `aivo-backup points {component}`",
         )
+
+    def points_named(self, component: Component, names: Collection[str]) -> list[RecoveryPoint]:
+        """Those of the named recovery points that are on record, oldest first."""
+        found: dict[str, RecoveryPoint] = {}
+        for keys in self._backwards(RecoveryPoint.record_type) if names else ():
+            wanted = [key for key in keys if _id_of(key) in names]
+            found |= {point.id: point for point in self._fetched(RecoveryPoint, wanted) if point.component is component}
+            if len(found) == len(names):
+                break
+        return sorted(found.values(), key=lambda point: (point.moment, point.id))
 
     def point_at(self, component: Component, moment: datetime) -> RecoveryPoint:
         """The newest recovery point that holds nothing later than ``moment``.
@@ -193,15 +206,19 @@ class Catalog:
         Raises:
             UsageError: there is none; the oldest one is named.
         """
-        known = self.points(component)
-        before = [point for point in known if point.recoverable_at <= moment]
-        if not before:
-            oldest = f"the oldest, {known[0].id}, is of {format_time(known[0].recoverable_at)}" if known else "none yet"
+        found = self.newest(
+            RecoveryPoint,
+            lambda point: point.component is component and point.recoverable_at <= moment,
+            until=moment,
+        )
+        if found is None:
+            first = self._oldest_point(component)
+            oldest = f"the oldest, {first.id}, is of {format_time(first.recoverable_at)}" if first else "none yet"
             raise UsageError(
                 f"{component} has no recovery point at or before {format_time(moment)}",
                 mend=f"{oldest}; list all with `aivo-backup points {component}`",
             )
-        return before[-1]
+        return found
 
     def newest_point(self, component: Component) -> RecoveryPoint:
         """The newest recovery point.
@@ -209,12 +226,24 @@ class Catalog:
         Raises:
             UsageError: there is none.
         """
-        known = self.points(component)
-        if not known:
+        found = self.newest(RecoveryPoint, lambda point: point.component is component)
+        if found is None:
             raise UsageError(
                 f"{component} has no recovery point yet", mend=f"take one with `aivo-backup backup {component}`"
             )
-        return known[-1]
+        return found
+
+    def newest(self, kind: type[R], fits: Callable[[R], bool], *, until: datetime | None = None) -> R | None:
+        """The newest record that fits, day by day backwards; None when there is none.
+
+        Args:
+            until: no record after it fits, so none of a later day is read.
+        """
+        for keys in self._backwards(kind.record_type, until):
+            fitting = [record for record in self._fetched(kind, keys) if fits(record)]
+            if fitting:
+                return fitting[-1]
+        return None
 
     def restores(
         self, component: Component | None = None, *, since: datetime | None = None, until: datetime | None = None
@@ -251,6 +280,16 @@ class Catalog:
     def _read(
         self, kind: type[R], since: datetime | None, until: datetime | None, known: Container[str] = ()
     ) -> list[R]:
+        wanted = (key for key in self._keys(kind.record_type, since, until) if _id_of(key) not in known)
+        return [
+            record
+            for record in self._fetched(kind, wanted)
+            if (since is None or record.moment >= since) and (until is None or record.moment < until)
+        ]
+
+    def _fetched(self, kind: type[R], keys: Iterable[str]) -> list[R]:
+        """The records under these keys, oldest first."""
+
         def read(key: str) -> R:
             with translated(f"s3://{self._read_bucket}/{key}"):
                 body = self._read_s3.get_object(Bucket=self._read_bucket, Key=key)["Body"].read()
@@ -258,15 +297,34 @@ class Catalog:
 
         # A year of half-hourly runs is 36,000 objects: one after the other they would outlive a function.
         with ThreadPoolExecutor(_READERS) as pool:
-            wanted = (key for key in self._keys(kind.record_type, since, until) if _id_of(key) not in known)
-            everything = pool.map(read, wanted)
-            records = [
-                record
-                for record in everything
-                if (since is None or record.moment >= since) and (until is None or record.moment < until)
-            ]
-        records.sort(key=lambda record: (record.moment, record.id))
-        return records
+            return sorted(pool.map(read, keys), key=lambda record: (record.moment, record.id))
+
+    def _oldest_point(self, component: Component) -> RecoveryPoint | None:
+        for day in self._days(RecoveryPoint.record_type):
+            keys = self._keys(RecoveryPoint.record_type, *_bounds(day, day))
+            for point in self._fetched(RecoveryPoint, keys):
+                if point.component is component:
+                    return point
+        return None
+
+    def _backwards(self, record_type: str, until: datetime | None = None) -> Iterator[list[str]]:
+        """Keys in groups of whole days, the newest group first, each of as many days as all before it and one more."""
+        days = [day for day in self._days(record_type) if until is None or day <= f"{until.astimezone(UTC):%Y-%m-%d}"]
+        size = 1
+        while days:
+            days, group = days[:-size], days[-size:]
+            size *= 2
+            yield list(self._keys(record_type, *_bounds(group[0], group[-1])))
+
+    def _days(self, record_type: str) -> list[str]:
+        """The days (``YYYY-MM-DD``) that have a record, oldest first: a thousand of them in one request."""
+        prefix = f"records/{record_type}/"
+        with translated(f"s3://{self._read_bucket}/{prefix}"):
+            pages = self._read_s3.get_paginator("list_objects_v2").paginate(
+                Bucket=self._read_bucket, Prefix=prefix, Delimiter="/"
+            )
+            found = [entry.get("Prefix", "") for page in pages for entry in page.get("CommonPrefixes", [])]
+        return [entry.removeprefix(f"{prefix}dt=").removesuffix("/") for entry in found]
 
     def _keys(self, record_type: str, since: datetime | None, until: datetime | None) -> Iterator[str]:
         prefix = f"records/{record_type}/"

@@ -2,9 +2,10 @@
 
 import click
 
-from aivo_backup.catalog.standing import Standing, standings
+from aivo_backup.catalog.standing import standings
 from aivo_backup.cli.context import Context
 from aivo_backup.cli.output import bytes_text, component_argument, json_option, print_json, print_table
+from aivo_backup.jobs.standing import not_obsolete
 from aivo_backup.policy.codec import to_json
 from aivo_backup.policy.environment import Component
 
@@ -19,14 +20,18 @@ def points(context: Context, component: Component | None, everything: bool, as_j
 
     A point is valid; obsolete, when retention has removed it; or lost, when it is gone and should be there.
     """
-    catalog = context.app.catalog
-    recorded = catalog.points(component)
-    states = standings(recorded, catalog.expiries(component), catalog.registrations(component))
-    known = [
-        (point, state)
-        for point in recorded
-        if (state := states[point.component, point.id]) is not Standing.OBSOLETE or everything
-    ]
+    app, catalog = context.app, context.app.catalog
+    if everything:
+        recorded = catalog.points(component)
+        states = standings(recorded, catalog.expiries(component), catalog.registrations(component))
+        known = [(point, states[point.component, point.id]) for point in recorded]
+    else:
+        wanted = [component] if component else list(Component)
+        now = app.clock()
+        stood = [each for one in wanted for each in not_obsolete(catalog, app.environment, one, now=now)]
+        known = sorted(
+            ((each.point, each.standing) for each in stood), key=lambda known: (known[0].moment, known[0].id)
+        )
     if as_json:
         print_json([{**to_json(point), "state": state.value} for point, state in known])
         return

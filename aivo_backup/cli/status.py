@@ -1,41 +1,54 @@
 """`aivo-backup status`: how old the newest backup and the newest proof are."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import click
 
-from aivo_backup.catalog.records import RecoveryPoint, Restore, RunStatus
-from aivo_backup.catalog.standing import Standing, standings
+from aivo_backup.catalog.records import Expiry, Restore, RunStatus
+from aivo_backup.catalog.standing import Standing
 from aivo_backup.cli.context import Context
 from aivo_backup.cli.output import json_option, print_json, print_table, seconds_text
+from aivo_backup.jobs.standing import not_obsolete
 from aivo_backup.policy.environment import Component
+
+# A count over years says nothing about today, and reading them takes minutes.
+_RUNS_LOOKED_AT = timedelta(days=30)
 
 
 @click.command()
 @json_option
 @click.pass_obj
 def status(context: Context, as_json: bool) -> None:
-    """Show, per component, the newest recovery point, the last run, expiry and restore test, and lost points."""
+    """Show, per component, the newest recovery point, the last run, expiry and restore test, and lost points.
+
+    Runs, and how many of them failed, are those of the last 30 days.
+    """
     app = context.app
     now = app.clock()
     rows: list[dict[str, object]] = []
     for component in Component:
-        points, runs = app.catalog.points(component), app.catalog.runs(component)
-        restores, expiries = app.catalog.restores(component), app.catalog.expiries(component)
-        states = standings(points, expiries, app.catalog.registrations(component)).values()
+        catalog = app.catalog
+        stood = not_obsolete(catalog, app.environment, component, now=now)
+        points = [each.point for each in stood]
+        runs = catalog.runs(component, since=now - _RUNS_LOOKED_AT)
+        tested = catalog.newest(Restore, lambda entry, component=component: entry.component is component)
+        proof = catalog.newest(
+            Restore, lambda entry, component=component: entry.component is component and entry.passed
+        )
+        expiry = catalog.newest(Expiry, lambda entry, component=component: entry.component is component)
         rows.append(
             {
                 "component": component,
                 "newest_point": points[-1].id if points else None,
-                "backup_age_seconds": _age(now, points),
+                "backup_age_seconds": _age(now, points[-1].recoverable_at if points else None),
                 "last_run": runs[-1].status if runs else None,
                 "failed_runs": sum(run.status in (RunStatus.FAILED, RunStatus.PARTIAL) for run in runs),
-                "last_restore_passed": restores[-1].passed if restores else None,
-                "proof_age_seconds": _proof_age(now, restores),
-                "valid_points": sum(state is Standing.VALID for state in states),
-                "lost_points": sum(state is Standing.LOST for state in states),
-                "last_expiry": expiries[-1].status if expiries else None,
-                "expiry_age_seconds": (now - expiries[-1].started).total_seconds() if expiries else None,
+                "last_restore_passed": tested.passed if tested else None,
+                "proof_age_seconds": _age(now, proof.started if proof else None),
+                "valid_points": sum(each.standing is Standing.VALID for each in stood),
+                "lost_points": sum(each.standing is Standing.LOST for each in stood),
+                "last_expiry": expiry.status if expiry else None,
+                "expiry_age_seconds": _age(now, expiry.started if expiry else None),
             }
         )
     if as_json:
@@ -43,7 +56,16 @@ def status(context: Context, as_json: bool) -> None:
         return
     print_table(
         f"Environment {app.environment.name}",
-        ["component", "newest point", "backup age", "last run", "failed runs", "points", "last expiry", "last proof"],
+        [
+            "component",
+            "newest point",
+            "backup age",
+            "last run",
+            "failed in 30 days",
+            "points",
+            "last expiry",
+            "last proof",
+        ],
         [_cells(row) for row in rows],
     )
 
@@ -66,10 +88,5 @@ def _cells(row: dict[str, object]) -> list[str]:
     ]
 
 
-def _age(now: datetime, points: list[RecoveryPoint]) -> float | None:
-    return (now - points[-1].recoverable_at).total_seconds() if points else None
-
-
-def _proof_age(now: datetime, restores: list[Restore]) -> float | None:
-    passed = [restore for restore in restores if restore.passed]
-    return (now - passed[-1].started).total_seconds() if passed else None
+def _age(now: datetime, moment: datetime | None) -> float | None:
+    return (now - moment).total_seconds() if moment else None

@@ -36,8 +36,9 @@ def register(
         if earlier.id == registration_id:
             return earlier
     held = store.held_points()
-    recorded = catalog.points(store.component)
-    expired = removals(catalog.expiries(store.component))
+    since = _looked_back(held, clock(), kept_for)
+    recorded = catalog.points(store.component, since=since)
+    expired = removals(catalog.expiries(store.component, since=since))
     known = {point.id for point in recorded}
     unknown = tuple(point for point in held if point.point not in known)
     for point in unknown:
@@ -55,6 +56,13 @@ def register(
     )
     catalog.append(registration)
     return registration
+
+
+def _looked_back(held: tuple[HeldPoint, ...], now: datetime, kept_for: Callable[[BackupKind], timedelta]) -> datetime:
+    """From when on records matter: what is older is neither held nor still to be kept, so nothing can be said of it."""
+    oldest = min([now - max(kept_for(kind) for kind in BackupKind), *(point.recoverable_at for point in held)])
+    # A day more: what a store tells of its point and what its run recorded may differ by seconds.
+    return oldest - timedelta(days=1)
 
 
 def _missing(

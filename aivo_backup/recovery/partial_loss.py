@@ -17,7 +17,7 @@ from aivo_backup.policy.environment import Component
 from aivo_backup.recovery import commands
 from aivo_backup.recovery.estimates import assumed, side_by_side, size_of
 from aivo_backup.recovery.executor import Procedure, Work
-from aivo_backup.recovery.parts import Isolation, Parts, Surveyed, at_or_before, isolation
+from aivo_backup.recovery.parts import Isolation, Parts, Surveyed, isolation
 from aivo_backup.recovery.plan import Estimate, Plan, PlannedStep, Scenario
 from aivo_backup.recovery.restores import check_postgres, remove_drilled, restore_opensearch, restore_postgres
 from aivo_backup.recovery.verifying import tell_references
@@ -86,7 +86,7 @@ class _Loss:
         return Target(kind=TargetKind.TIME, time=self.request.target_time)
 
     def point(self, component: Component) -> RecoveryPoint:
-        return at_or_before(self.parts.catalog.points(component), self.request.target_time, component)
+        return self.parts.catalog.point_at(component, self.request.target_time)
 
     def beside(self, work: Work) -> Parts:
         return self.open_parts(from_json(_Place, json.loads(str(work.noted(CHECK)[_PLACE])), where="journal").isolation)

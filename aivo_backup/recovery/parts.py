@@ -196,18 +196,3 @@ class Parts:
 
 Open = Callable[[Endpoints], Parts]
 """Opens the parts with some endpoints in place of the configured ones."""
-
-
-def at_or_before(points: list[RecoveryPoint], moment: datetime | None, component: Component) -> RecoveryPoint:
-    """The newest point at or before a moment; the newest of all without one.
-
-    Raises:
-        UsageError: there is none.
-    """
-    fitting = [point for point in points if moment is None or point.recoverable_at <= moment]
-    if not fitting:
-        oldest = points[0].recoverable_at.isoformat() if points else "none yet"
-        raise UsageError(
-            f"{component} has no recovery point at or before {moment or 'now'}", mend=f"the oldest: {oldest}"
-        )
-    return fitting[-1]

@@ -14,7 +14,7 @@ from aivo_backup.policy.environment import Component
 from aivo_backup.recovery import commands
 from aivo_backup.recovery.estimates import assumed, side_by_side, size_of
 from aivo_backup.recovery.executor import START_APPLICATIONS, STOP_APPLICATIONS, Procedure, Work
-from aivo_backup.recovery.parts import Open, Parts, Provisioner, Surveyed, at_or_before
+from aivo_backup.recovery.parts import Open, Parts, Provisioner, Surveyed
 from aivo_backup.recovery.plan import Estimate, Plan, PlannedStep, Scenario
 from aivo_backup.recovery.restores import remove_drilled, restore_minio, restore_opensearch, restore_postgres
 from aivo_backup.recovery.verifying import verify_everything
@@ -163,9 +163,7 @@ def _noted(work: Work, name: str) -> str:
 
 
 def _point(parts: Parts, component: Component, name: str) -> RecoveryPoint:
-    if name:
-        return parts.catalog.point(component, name)
-    return at_or_before(parts.catalog.points(component), None, component)
+    return parts.catalog.point(component, name) if name else parts.catalog.newest_point(component)
 
 
 def _summary(parts: Parts, request: StorageRequest) -> tuple[str, ...]:
