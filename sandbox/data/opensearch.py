@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from email.utils import parseaddr
+from functools import cache
 from typing import Any
 
 from opensearchpy import OpenSearch
@@ -115,6 +116,17 @@ def read_packages(number: int = _PACKAGES) -> list[Document]:
     Raises:
         ConfigurationError: APT's lists are empty or too short.
     """
+    found = _all_packages()
+    if len(found) < number:
+        raise ConfigurationError(
+            f"APT's lists hold {len(found)} packages, {number} are needed", mend="run: apt-get update"
+        )
+    return list(found[:number])
+
+
+@cache
+def _all_packages() -> tuple[Document, ...]:
+    """Sorted by name. Reading them takes seconds, and within one process they stay the same."""
     try:
         done = subprocess.run(["apt-cache", "dumpavail"], capture_output=True, check=True)  # noqa: S607 - on PATH
     except (OSError, subprocess.CalledProcessError) as error:
@@ -125,11 +137,7 @@ def read_packages(number: int = _PACKAGES) -> list[Document]:
         if "Package" in fields and "Description" in fields:
             # One name may come in several versions: the first is the one that would be installed.
             found.setdefault(fields["Package"], _package(fields))
-    if len(found) < number:
-        raise ConfigurationError(
-            f"APT's lists hold {len(found)} packages, {number} are needed", mend="run: apt-get update"
-        )
-    return [found[name] for name in sorted(found)][:number]
+    return tuple(found[name] for name in sorted(found))
 
 
 def _fields(stanza: str) -> dict[str, str]:
