@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from aivo_backup import __version__
-from aivo_backup.catalog.records import BackupRun, Purpose, RecoveryPoint, Registration, Restore, RunStatus
+from aivo_backup.catalog.records import BackupRun, Expiry, Purpose, RecoveryPoint, Registration, Restore, RunStatus
+from aivo_backup.catalog.standing import Standing, standings
 from aivo_backup.evidence.gaps import PeriodRecords, find_gaps
 from aivo_backup.evidence.judgement import durations, success_objective, success_rates
 from aivo_backup.evidence.model import (
@@ -48,13 +49,14 @@ class Records:
 
     Attributes:
         runs: of the rolling year that ends with the period; ``restores`` likewise.
-        points: of the period; ``registrations`` likewise.
+        points: of the period; ``registrations`` and ``expiries`` likewise.
     """
 
     runs: Sequence[BackupRun] = field(default_factory=tuple[BackupRun, ...])
     points: Sequence[RecoveryPoint] = field(default_factory=tuple[RecoveryPoint, ...])
     restores: Sequence[Restore] = field(default_factory=tuple[Restore, ...])
     registrations: Sequence[Registration] = field(default_factory=tuple[Registration, ...])
+    expiries: Sequence[Expiry] = field(default_factory=tuple[Expiry, ...])
 
 
 def report_id(period: Period, scheduled_for: datetime) -> str:
@@ -95,6 +97,14 @@ def build_report(
         points=[one for one in records.points if start <= one.moment < end],
         restores=[one for one in records.restores if start <= one.moment < end],
         registrations=[one for one in records.registrations if start <= one.moment < end],
+        expiries=[one for one in records.expiries if start <= one.moment < end],
+    )
+    expiries = settle(
+        _expiry_expectations(environment),
+        _expiry_attempts(in_period.expiries),
+        since=max(start, counted_from),
+        until=end,
+        now=now,
     )
     backup_slots, test_slots = _due_since(backups, start), _due_since(tests, start)
     objectives = environment.objectives
@@ -111,8 +121,10 @@ def build_report(
         ),
         success_objective(test_rates, off_schedule=len(tests.unscheduled), awaited=since is not None),
     )
-    missing = _missing_runs((*backup_slots, *test_slots))
-    due = {attempt: slot.due for slot in (*backups.slots, *tests.slots) for attempt in slot.attempts}
+    slots = (*backup_slots, *test_slots, *expiries.slots)
+    missing = _missing_runs(slots)
+    settled = (*backups.slots, *tests.slots, *expiries.slots)
+    due = {attempt: slot.due for slot in settled for attempt in slot.attempts}
     return ComplianceReport(
         id=report_id(period, scheduled_for),
         environment=environment.name,
@@ -129,7 +141,7 @@ def build_report(
         verdict=worst(row.verdict for row in rows),
         objectives=rows,
         rates=(*backup_rates, *test_rates),
-        tallies=_tallies(environment, in_period, (*backup_slots, *test_slots), due),
+        tallies=_tallies(environment, in_period, slots, due),
         gaps=find_gaps(in_period, missing),
         restores=tuple(
             ReportedRestore(restore=one, due=due.get(one.id), passed=one.passed, seconds=one.seconds)
@@ -139,11 +151,13 @@ def build_report(
         runs=tuple(ReportedRun(run=run, due=due.get(run.id)) for run in in_period.runs),
         missing_runs=missing,
         registrations=tuple(in_period.registrations),
+        expiries=tuple(in_period.expiries),
     )
 
 
 def _in_service_since(records: Records, year: datetime, end: datetime) -> datetime | None:
-    everything = (*records.runs, *records.points, *records.restores, *records.registrations)
+    made = (*records.runs, *records.points, *records.restores)
+    everything = (*made, *records.registrations, *records.expiries)
     return min((record.moment for record in everything if year <= record.moment < end), default=None)
 
 
@@ -179,6 +193,23 @@ def backup_attempts(runs: Sequence[BackupRun]) -> list[Attempt]:
     return [Attempt(id=run.id, job=run.job, started=run.started, outcome=_OUTCOMES[run.status]) for run in runs]
 
 
+def _expiry_expectations(environment: Environment) -> list[Expectation]:
+    return [
+        Expectation(
+            job=run.name,
+            group=run.component.value,
+            cron=run.cron,
+            window_seconds=run.start_deadline_seconds + run.longest_run_seconds,
+            retry_heals=True,
+        )
+        for run in environment.expiries
+    ]
+
+
+def _expiry_attempts(expiries: Sequence[Expiry]) -> list[Attempt]:
+    return [Attempt(id=one.id, job=one.job, started=one.started, outcome=_OUTCOMES[one.status]) for one in expiries]
+
+
 def _tests(records: Records) -> list[Attempt]:
     return [
         Attempt(id=test.id, job=verification_job(test.component), started=test.started, outcome=_test_outcome(test))
@@ -208,11 +239,12 @@ def _tallies(
 ) -> tuple[JobTally, ...]:
     jobs = [(run.name, run.component) for run in environment.backups]
     jobs += [(verification_job(component), component) for component in Component]
+    jobs += [(run.name, run.component) for run in environment.expiries]
     states = {job: [SlotState(slot.state) for slot in slots if slot.job == job] for job, _ in jobs}
     scheduled = [_tally(job, component, states[job], scheduled=True) for job, component in jobs]
 
     off_schedule: dict[tuple[str, Component], list[SlotState]] = {}
-    for run in records.runs:
+    for run in (*records.runs, *records.expiries):
         if run.id not in due:
             off_schedule.setdefault((run.job, run.component), []).append(SlotState(_OUTCOMES[run.status].value))
     for test in records.restores:
@@ -239,6 +271,7 @@ def _tally(job: str, component: Component, states: Sequence[SlotState], *, sched
 
 def _points(records: PeriodRecords) -> tuple[ReportedPoint, ...]:
     newest = {entry.component: entry.missing for entry in records.registrations}
+    standing = standings(records.points, records.expiries, records.registrations)
     reported: list[ReportedPoint] = []
     for point in records.points:
         tests = [one for one in records.restores if one.component is point.component and one.recovery_point == point.id]
@@ -248,6 +281,7 @@ def _points(records: PeriodRecords) -> tuple[ReportedPoint, ...]:
                 tests=tuple(test.id for test in tests),
                 proven=tests[-1].passed if tests else None,
                 gone=point.id in newest.get(point.component, ()),
+                obsolete=standing[point.component, point.id] is Standing.OBSOLETE,
             )
         )
     return tuple(reported)

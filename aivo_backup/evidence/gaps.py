@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from aivo_backup.catalog.records import BackupRun, RecoveryPoint, Registration, Restore
+from aivo_backup.catalog.records import BackupRun, Expiry, RecoveryPoint, Registration, Restore
 from aivo_backup.evidence.judgement import PROVING
 from aivo_backup.evidence.model import Gap, MissingRun
 from aivo_backup.evidence.wording import count, moment, name
@@ -18,6 +18,7 @@ class PeriodRecords:
     points: Sequence[RecoveryPoint]
     restores: Sequence[Restore]
     registrations: Sequence[Registration]
+    expiries: Sequence[Expiry]
 
 
 def find_gaps(records: PeriodRecords, missing_runs: Sequence[MissingRun]) -> tuple[Gap, ...]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from aivo_backup.catalog.records import BackupRun, RecoveryPoint, Registration, Restore
+from aivo_backup.catalog.records import BackupRun, Expiry, RecoveryPoint, Registration, Restore
 from aivo_backup.evidence.periods import Period
 from aivo_backup.policy.environment import Component
 from aivo_backup.policy.slo import Interval, Rate, Verdict
@@ -108,12 +108,14 @@ class ReportedPoint:
         tests: ids of the restores that brought it back in the period, oldest first.
         proven: True when the newest of them passed, False when it failed, None when none was tried.
         gone: the newest reconciliation no longer found it in the store.
+        obsolete: retention removed it, in good order.
     """
 
     point: RecoveryPoint
     tests: tuple[str, ...]
     proven: bool | None
     gone: bool
+    obsolete: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,6 +182,7 @@ class ComplianceReport:
     runs: tuple[ReportedRun, ...]
     missing_runs: tuple[MissingRun, ...]
     registrations: tuple[Registration, ...]
+    expiries: tuple[Expiry, ...] = ()
 
     @property
     def objectives_met(self) -> bool:

@@ -97,6 +97,7 @@ def _records(catalog: Catalog, period: Period, scheduled_for: datetime) -> Recor
         points=catalog.points(since=start, until=end),
         restores=catalog.restores(since=year, until=end),
         registrations=catalog.registrations(since=start, until=end),
+        expiries=catalog.expiries(since=start, until=end),
     )
 
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from aivo_backup.catalog.records import (
     BackupRun,
     Check,
+    Expiry,
     Phase,
     Purpose,
     RecoveryPoint,
@@ -24,7 +25,7 @@ from aivo_backup.policy.environment import (
     PostgresSettings,
     ScheduledRun,
 )
-from aivo_backup.policy.schedules import BACKUPS, expected_runs
+from aivo_backup.policy.schedules import BACKUPS, EXPIRIES, expected_runs
 
 NOW = datetime(2026, 11, 23, 7, 0, 2, tzinfo=UTC)
 SCHEDULED = NOW.replace(second=0)
@@ -106,6 +107,25 @@ def restore(component: Component, started: datetime, *, point_id: str = "2026112
         phases=phases,
         checks=tuple(Check(name=name, passed=True, detail="as recorded") for name in _CHECKS[component]),
     )
+
+
+def expiries(removed: tuple[str, ...] = (), status: RunStatus = RunStatus.SUCCEEDED) -> list[Expiry]:
+    """Each expiry of the last day, a minute late."""
+    at = SCHEDULED.replace(hour=8, minute=11) - timedelta(days=1)
+    return [
+        Expiry(
+            id=f"{row.name}-1",
+            component=row.component,
+            job=row.name,
+            started=at,
+            finished=at + timedelta(seconds=9),
+            status=status,
+            removed=removed if row.component is Component.MINIO else (),
+            kept=40,
+            version="0.1.0",
+        )
+        for row in EXPIRIES
+    ]
 
 
 def registration(component: Component, scheduled: datetime) -> Registration:

@@ -10,9 +10,9 @@ from aivo_backup.evidence.build import Records, build_report
 from aivo_backup.evidence.model import ComplianceReport, Objective, Promise
 from aivo_backup.evidence.periods import Period, window
 from aivo_backup.policy.environment import Component
-from aivo_backup.policy.schedules import BACKUPS
+from aivo_backup.policy.schedules import BACKUPS, EXPIRIES
 from aivo_backup.policy.slo import Verdict
-from tests.unit.evidence.generated import NOW, SCHEDULED, environment, flawless, restore, run
+from tests.unit.evidence.generated import NOW, SCHEDULED, environment, expiries, flawless, restore, run
 
 
 def made(records: Records, period: Period = Period.DAILY) -> ComplianceReport:
@@ -192,6 +192,41 @@ def test_points_that_the_store_lost_and_late_records_are_named() -> None:
     assert f"are gone from the store. {point_id}" in gaps(report)
     assert f"1 record reached the catalog late, after waiting in a job's spool. {late.id}" in gaps(report)
     assert [one.point.id for one in report.points if one.gone] == [point_id]
+
+
+def with_expiries(records: Records) -> ComplianceReport:
+    return build_report(
+        records,
+        environment=replace(environment(), expiries=EXPIRIES),
+        period=Period.DAILY,
+        scheduled_for=SCHEDULED,
+        now=NOW,
+    )
+
+
+def test_what_retention_removed_is_obsolete_and_not_lost() -> None:
+    records = flawless(3)
+    first = next(
+        one for one in records.points if one.component is Component.MINIO and one.moment > SCHEDULED - timedelta(days=1)
+    )
+    report = with_expiries(replace(records, expiries=expiries(removed=(first.id,)), registrations=()))
+    assert [one.point.id for one in report.points if one.obsolete] == [first.id]
+    assert not any(one.gone for one in report.points)
+    assert [one.job for one in report.expiries] == [row.name for row in EXPIRIES]
+    assert [one.job for one in report.missing_runs] == []
+    tally = next(one for one in report.tallies if one.job == "minio-prune")
+    assert (tally.expected, tally.succeeded) == (1, 1)
+
+
+def test_an_expiry_that_never_happened_or_failed_is_told_and_counts_as_no_backup() -> None:
+    records = flawless(3)
+    silent = with_expiries(records)
+    assert "1 expected run of postgresql-expire never happened" in gaps(silent)
+    failed = with_expiries(replace(records, expiries=expiries(status=RunStatus.FAILED)))
+    assert "postgresql-expire" not in gaps(failed)
+    assert [one.failed for one in failed.tallies if one.job == "postgresql-expire"] == [1]
+    for report in (silent, failed):
+        assert report.objectives == made(records).objectives
 
 
 def test_each_period_covers_what_it_says() -> None:

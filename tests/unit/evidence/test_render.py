@@ -17,7 +17,7 @@ from aivo_backup.evidence.model import ComplianceReport
 from aivo_backup.evidence.periods import Period
 from aivo_backup.evidence.render import SHOWN, html_bytes, json_bytes, parse_report
 from aivo_backup.policy.environment import Component
-from tests.unit.evidence.generated import NOW, SCHEDULED, environment, flawless, run
+from tests.unit.evidence.generated import NOW, SCHEDULED, environment, expiries, flawless, run
 
 _VOID = {"meta", "br", "link", "img", "hr", "input"}
 
@@ -107,6 +107,18 @@ def test_failed_checks_are_on_the_page_by_name_and_escaped() -> None:
     text = html_bytes(made(replace(records, restores=[*records.restores[:-1], replace(last, checks=(evil,))]))).decode()
     assert "<script" not in text
     assert "content: <script>alert(1)</script> & key differs" in Page(text).text
+
+
+def test_what_was_expired_and_what_could_not_be_is_on_the_page() -> None:
+    records = flawless(3)
+    point = next(one for one in reversed(records.points) if one.component is Component.MINIO)
+    done = replace(records, expiries=expiries(removed=(point.id,)), registrations=())
+    text = page(done).text
+    assert f"minio-prune 2026-11-22 08:11:00 1 {point.id} 40 ✓ succeeded" in text
+    assert "expired by retention" in text
+    failed = [replace(one, error="the repository is away") for one in expiries(status=RunStatus.FAILED)]
+    assert "✕ failed the repository is away" in page(replace(records, expiries=failed)).text
+    assert "nothing was tried" in page(records).text
 
 
 def test_silence_is_red() -> None:
