@@ -21,7 +21,7 @@ from aivo_backup.policy.names import (
     state_claim,
 )
 from infra.identity import POD_ROLES
-from infra.pods import PodArgs, pod_template
+from infra.pods import FINISHED_JOB_KEPT_SECONDS, PodArgs, pod_template
 from infra.settings import Settings
 from infra.tags import labels
 
@@ -61,10 +61,11 @@ _EXPIRERS_SIZE = Size(cpu="100m", memory="512Mi", scratch="64Mi")
 
 # One retry: a second failure is for a person, and the next scheduled run comes anyway.
 _RETRIES = 1
+# One to look at and two to compare it with; what ran long ago is in the catalog. Of those that failed some more: a
+# failure that comes back shows only beside the ones before.
 _SUCCESSFUL_JOBS_KEPT = 3
 _FAILED_JOBS_KEPT = 5
-# A finished job and its log stay for a look on the next working day after a weekend.
-_FINISHED_JOB_KEPT_SECONDS = 4 * 24 * 3600
+# Records that could not be delivered, a few KiB each; less than this many storage classes do not hand out.
 _STATE_SIZE = "1Gi"
 
 
@@ -234,7 +235,7 @@ class Cluster(pulumi.ComponentResource):
                     spec=k8s.batch.v1.JobSpecArgs(
                         active_deadline_seconds=run.longest_run_seconds,
                         backoff_limit=_RETRIES,
-                        ttl_seconds_after_finished=_FINISHED_JOB_KEPT_SECONDS,
+                        ttl_seconds_after_finished=FINISHED_JOB_KEPT_SECONDS,
                         template=template,
                     ),
                 ),

@@ -108,13 +108,16 @@ class Encryption(pulumi.ComponentResource):
             # A key that is gone takes every backup under it along: Pulumi must refuse to delete it.
             opts=pulumi.ResourceOptions(parent=self, protect=settings.protect),
         )
+        self._build_alias(use, key)
+        return key
+
+    def _build_alias(self, use: str, key: aws.kms.Key) -> None:
         aws.kms.Alias(
             f"{use}-key-alias",
-            name=key_alias(settings.environment, use),
+            name=key_alias(self._settings.environment, use),
             target_key_id=key.key_id,
             opts=pulumi.ResourceOptions(parent=self),
         )
-        return key
 
     def _build_signing_key(self) -> pulumi.Output[str]:
         settings = self._settings
@@ -129,12 +132,7 @@ class Encryption(pulumi.ComponentResource):
             tags=aws_tags(settings, component=SIGNING, data_class="none"),
             opts=pulumi.ResourceOptions(parent=self, protect=settings.protect),
         )
-        aws.kms.Alias(
-            f"{SIGNING}-key-alias",
-            name=key_alias(settings.environment, SIGNING),
-            target_key_id=key.key_id,
-            opts=pulumi.ResourceOptions(parent=self),
-        )
+        self._build_alias(SIGNING, key)
         return key.arn
 
 

@@ -10,11 +10,9 @@ import pulumi
 import pulumi_aws as aws
 
 from aivo_backup.policy.names import PROJECT
-from infra.network import AWS_SERVICES, FUNCTION_REACH, S3
+from infra.network import AWS_SERVICES, FUNCTION_REACH, HTTPS_PORT, S3
 from infra.settings import Settings
 from infra.tags import aws_tags
-
-_HTTPS_PORT = 443
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,8 +47,8 @@ class Endpoints(pulumi.ComponentResource):
                 {
                     "description": "the functions",
                     "protocol": "tcp",
-                    "from_port": _HTTPS_PORT,
-                    "to_port": _HTTPS_PORT,
+                    "from_port": HTTPS_PORT,
+                    "to_port": HTTPS_PORT,
                     "security_groups": list(settings.functions.security_groups),
                 }
             ],

@@ -35,6 +35,7 @@ NEEDS_IMAGE = {
 TIMEOUT_SECONDS = 900
 # The runtime client in the image: it asks Lambda for events and calls the handler that the command names.
 _IMAGE_ENTRY_POINT = ("python3", "-m", "awslambdaric")
+# The longest that SQS offers: whoever was away for a week still finds what was given up.
 _FAILED_EVENTS_KEPT_SECONDS = 14 * 24 * 3600
 # A store that did not answer may answer a minute later; what fails twice is for a person, and each try is a whole
 # restore. Ids of records come from the schedule's own time or the start, so a second try spoils nothing.

@@ -20,7 +20,7 @@ from infra.tags import labels
 
 _POLICY = k8s.networking.v1
 _DNS_PORT = 53
-_HTTPS_PORT = 443
+HTTPS_PORT = 443
 
 S3, KMS, STS, SSM = "s3", "kms", "sts", "ssm"
 CLOUDWATCH = "monitoring"
@@ -154,7 +154,7 @@ class Network(pulumi.ComponentResource):
         if OPENSEARCH_RESTORE in destinations and restores:
             rules.append(_to_ranges(network.restore_cluster_ranges, url_port(restores)))
         if any(destination in AWS_SERVICES for destination in destinations):
-            rules.append(_to_ranges(network.aws_ranges, _HTTPS_PORT))
+            rules.append(_to_ranges(network.aws_ranges, HTTPS_PORT))
         return rules
 
 
@@ -178,7 +178,7 @@ def _to_ranges(ranges: tuple[str, ...], port: int) -> _POLICY.NetworkPolicyEgres
 def url_port(url: str) -> int:
     """The TCP port of a URL."""
     parts = urlsplit(url)
-    return parts.port or (_HTTPS_PORT if parts.scheme == "https" else 80)
+    return parts.port or (HTTPS_PORT if parts.scheme == "https" else 80)
 
 
 def _in_namespace(name: str) -> _POLICY.NetworkPolicyPeerArgs:

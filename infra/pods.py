@@ -19,6 +19,8 @@ from aivo_backup.policy.names import (
 )
 from infra.settings import ClusterSettings
 
+FINISHED_JOB_KEPT_SECONDS = 4 * 24 * 3600
+"""A finished job and its log stay for a look on the next working day after a long weekend."""
 # The user of the image; every volume is handed to its group.
 USER_ID = 1000
 

@@ -14,6 +14,7 @@ from infra.tags import aws_tags
 
 # An event that could not be delivered for two hours is too late to be that day's proof; the alarm has gone off.
 _OLDEST_EVENT_SECONDS = 2 * 3600
+# A throttled or faulty API is over within these tries, whose waits grow; what is left goes to the queue.
 _RETRIES = 5
 
 

@@ -13,7 +13,7 @@ import pulumi_kubernetes as k8s
 
 from aivo_backup.policy.environment import Component
 from aivo_backup.policy.names import PROJECT, SECRET_OPENSEARCH, Role, restore_test_job, service_account
-from infra.pods import PodArgs, pod_template
+from infra.pods import FINISHED_JOB_KEPT_SECONDS, PodArgs, pod_template
 from infra.settings import Settings
 from infra.tags import aws_tags, labels
 
@@ -21,7 +21,6 @@ from infra.tags import aws_tags, labels
 _RTO_FACTOR = 2
 # A second try would restore everything again; the failed record and its alarm are there after the first.
 _RETRIES = 0
-_FINISHED_JOB_KEPT_SECONDS = 4 * 24 * 3600
 _DISPATCH = f"{PROJECT}-restore-test-dispatch"
 _GROUP = f"{PROJECT}:restore-test-dispatch"
 """The Kubernetes group that the function's role is taken into by its access entry."""
@@ -95,7 +94,7 @@ class Verification(pulumi.ComponentResource):
                     spec=k8s.batch.v1.JobSpecArgs(
                         active_deadline_seconds=_RTO_FACTOR * settings.objectives.rto_seconds,
                         backoff_limit=_RETRIES,
-                        ttl_seconds_after_finished=_FINISHED_JOB_KEPT_SECONDS,
+                        ttl_seconds_after_finished=FINISHED_JOB_KEPT_SECONDS,
                         template=template,
                     ),
                 ),
