@@ -202,7 +202,8 @@ def world(sandbox: Sandbox) -> Generator[World]:
 
 
 def test_a_closed_index_is_restored_and_stays_closed_when_that_fails(world: World) -> None:
-    places = {"index.routing.allocation.exclude.box": "old"}
+    # A place that no node offers any more: its shards stay where they are, and so does the copy of them.
+    places = {"index.routing.allocation.require.box": "old"}
     point = world.backup()
     world.fill(world.people, 20, 2)
     world.cluster.put(world.people, "_settings", what="test", body={**places, "index.blocks.write": "true"})
@@ -227,9 +228,9 @@ def test_a_closed_index_is_restored_and_stays_closed_when_that_fails(world: Worl
     assert (world.count(world.people), world.count(done.indices[0].set_aside)) == (20, 22)
     # Which nodes it is for is said by the cluster; the block belonged to the state that is set aside.
     held = settings_of(world.cluster, world.people)
-    assert held["index.routing.allocation.exclude.box"] == "old"
+    assert held["index.routing.allocation.require.box"] == "old"
     assert "index.blocks.write" not in held
-    assert f"{world.people}: lies where it did, index.routing.allocation.exclude.box old" in done.adapted
+    assert f"{world.people}: lies where it did, index.routing.allocation.require.box old" in done.adapted
 
 
 def test_newer_documents_are_rescued_before_a_restore_and_put_back_after_it(world: World, tmp_path: Path) -> None:

@@ -103,6 +103,30 @@ def test_an_alias_moves_to_the_restored_index_and_the_old_one_stays(world: World
         world.restore(point, world.people, mode=RestoreMode.ALIAS_SWAP)
 
 
+def test_an_index_that_is_down_is_not_replaced_but_its_alias_can_move(world: World, tmp_path: Path) -> None:
+    point = world.backup()
+    # No node has this attribute: the primary finds no place.
+    nowhere = {"index.routing.allocation.require.rack": "nowhere"}
+    world.cluster.delete(world.people, what="test")
+    world.cluster.put(
+        world.people,
+        what="test",
+        body={"settings": nowhere, "aliases": {f"{world.prefix}-alias": {}}},
+        params={"wait_for_active_shards": "0"},
+    )
+    with pytest.raises(RefusedError, match=f"the old state of {world.people} cannot be kept: it is red"):
+        world.restore(point, world.people)
+    request = RestoreRequest(snapshot=point.id, indices=(world.people,), mode=RestoreMode.ALIAS_SWAP)
+    now = datetime.now(UTC)
+    plan = world.store.plan_restore(request, now=now)
+    assert (plan.indices[0].uncountable, world.store.newer_than(plan, point)) == ("down", ())
+    with pytest.raises(RefusedError, match="is down: what it holds newer cannot be exported"):
+        world.store.rescue(plan, point, tmp_path / "x", now=now, stopwatch=Stopwatch(), progress=silent)
+    assert not (tmp_path / "x").exists()
+    world.restore(point, world.people, mode=RestoreMode.ALIAS_SWAP)
+    assert world.count(f"{world.prefix}-alias") == 20
+
+
 @pytest.mark.parametrize(
     ("kind", "match", "wanted"),
     [

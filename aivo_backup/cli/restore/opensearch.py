@@ -168,8 +168,9 @@ def _plan_lines(plan: RestorePlan, rescue_folder: Path | None) -> list[str]:
     for index in plan.indices:
         aside = f"; the present one is set aside as {index.set_aside}" if index.set_aside else ""
         moved = f"; it gets the aliases {', '.join(index.aliases)}" if index.aliases else ""
-        closed = "; it is closed, and what it holds newer cannot be counted" if index.closed else ""
-        lines.append(f"  {index.source} → {index.target}{moved}{aside}{closed}")
+        why = index.uncountable
+        unknown = f"; it is {why}, and what it holds newer cannot be counted" if why else ""
+        lines.append(f"  {index.source} → {index.target}{moved}{aside}{unknown}")
     lost = [newer for newer in plan.newer if not newer.surely_none]
     lines += [f"  {newer.line()}" for newer in lost]
     if lost:

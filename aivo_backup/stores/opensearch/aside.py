@@ -57,9 +57,9 @@ def keep(cluster: Cluster, kept: Kept) -> None:
     # A closed index cannot be cloned, and a clone needs its source to stand still.
     cluster.post(item.source, "_open", what=f"opening {item.source}")
     _set(cluster, item.source, {_WRITE_BLOCK: "true"})
-    _clone(
-        cluster, item.source, item.set_aside, {_REPLICAS[0]: 0, _REPLICAS[1]: "false"}, what=f"keeping {item.source}"
-    )
+    # A clone lies where its source does. A place that the index asks for, and no node offers, would keep it from there.
+    settings = {_REPLICAS[0]: 0, _REPLICAS[1]: "false", **dict.fromkeys(kept.places)}
+    _clone(cluster, item.source, item.set_aside, settings, what=f"keeping {item.source}")
     cluster.post(item.source, "_close", what=f"closing {item.source}")
 
 
@@ -88,6 +88,8 @@ def put_back(cluster: Cluster, kept: Kept) -> None:
     settings = {name: kept.settings.get(name) for name in (*_REPLICAS, _WRITE_BLOCK)}
     what = f"putting {item.set_aside} back as {item.target}"
     _clone(cluster, item.set_aside, item.target, settings, aliases=kept.aliases, what=what)
+    if kept.places:
+        _set(cluster, item.target, kept.places)
     settle(cluster, item.target)
     found, held = number_of(cluster, item.target), number_of(cluster, item.set_aside)
     if found != held:

@@ -61,6 +61,7 @@ class PlannedIndex:
         aliases: aliases that move from ``source`` to ``target``.
         data_stream: the lost data stream that it belongs to and comes back with.
         closed: the present one is closed.
+        down: a primary of the present one is down.
     """
 
     source: str
@@ -69,6 +70,12 @@ class PlannedIndex:
     aliases: tuple[str, ...] = ()
     data_stream: str = ""
     closed: bool = False
+    down: bool = False
+
+    @property
+    def uncountable(self) -> str:
+        """Why nobody can tell what the present one holds; empty when it can be told."""
+        return "closed" if self.closed else "down" if self.down else ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +84,7 @@ class RestorePlan:
 
     Attributes:
         bytes_needed: room on the cluster's disks that it was checked for.
-        newer: what users of the present indices would lose sight of; closed ones cannot be counted.
+        newer: what users of the present indices would lose sight of, of those that can be counted.
     """
 
     snapshot: str
@@ -251,7 +258,11 @@ class Planner:
                 f"no alias points to {source}, so none can be moved", mend="restore it in place or under a new name"
             )
         return PlannedIndex(
-            source=source, target=restored(source, now), aliases=aliases, closed=self._is_closed(source)
+            source=source,
+            target=restored(source, now),
+            aliases=aliases,
+            closed=self._is_closed(source),
+            down=is_red(self._cluster, source),
         )
 
 

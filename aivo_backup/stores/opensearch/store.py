@@ -191,7 +191,7 @@ class OpenSearchStore:
         return Planner(self._repository).plan(request, now=now)
 
     def newer_than(self, plan: RestorePlan, point: RecoveryPoint) -> tuple[Newer, ...]:
-        """What users of the present indices would lose sight of, for each open one that the plan replaces.
+        """What users of the present indices would lose sight of, for each that the plan replaces and can be counted.
 
         Args:
             point: the recovery point that the plan restores.
@@ -201,7 +201,9 @@ class OpenSearchStore:
         """
         held = noted.expected_counts(point.facts)
         return tuple(
-            newer_than(self._cluster, item.source, held.get(item.source)) for item in plan.replaced if not item.closed
+            newer_than(self._cluster, item.source, held.get(item.source))
+            for item in plan.replaced
+            if not item.uncountable
         )
 
     def rescue(
@@ -220,14 +222,15 @@ class OpenSearchStore:
             folder: made; must not exist or be empty.
 
         Raises:
-            RefusedError: the folder is taken, an index is closed, or the cluster lacks room; nothing was changed.
+            RefusedError: the folder is taken, an index is closed or down, or the cluster lacks room.
             BackupError: the copies cannot be restored or compared, or the folder cannot be written.
         """
-        closed = [item.source for item in plan.replaced if item.closed]
-        if closed:
-            raise RefusedError(
-                f"{closed[0]} is closed: what it holds newer cannot be exported", mend="open it, or leave --rescue out"
-            )
+        for item in plan.replaced:
+            if item.uncountable:
+                raise RefusedError(
+                    f"{item.source} is {item.uncountable}: what it holds newer cannot be exported",
+                    mend="bring it up, or leave --rescue out",
+                )
         require_fresh(folder)
         sources = [newer.index for newer in self.newer_than(plan, point) if not newer.surely_none]
         prefix = verification_prefix(now, secrets.token_hex(3))
