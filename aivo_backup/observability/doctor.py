@@ -19,6 +19,7 @@ from aivo_backup.errors import BackupError
 from aivo_backup.policy.environment import Component, MinioSettings
 from aivo_backup.stores.aws import translated
 from aivo_backup.stores.opensearch.repository import Repository
+from aivo_backup.stores.opensearch.room import refusing
 from aivo_backup.stores.opensearch.snapshots import Snapshots
 from aivo_backup.stores.opensearch.states import SnapshotOutcome
 from aivo_backup.stores.postgres.archive import Archive, Login, archive_lag, connect
@@ -168,6 +169,11 @@ def opensearch_checks(
     return [
         check("cluster health", "the cluster lacks data: its snapshots are partial", lambda: _health(repository())),
         check(
+            "cluster writes",
+            "writes are refused: no heartbeat is written, and no index can be restored in place",
+            lambda: _writes(repository()),
+        ),
+        check(
             "repository settings",
             "the snapshot repository is not registered as it must be",
             lambda: _settings(repository()),
@@ -308,6 +314,17 @@ def _health(repository: Repository) -> str:
     if health["status"] == "red":
         raise BackupError(text, mend="GET _cluster/allocation/explain says why a shard is nowhere")
     return text
+
+
+def _writes(repository: Repository) -> str:
+    found = refusing(repository.cluster)
+    if found:
+        first = ", ".join(f"{name} ({block})" for name, block in list(found.items())[:3])
+        raise BackupError(
+            f"{len(found)} refuse writes: {first}",
+            mend="free disk space on the nodes until all are below the flood stage, or take the block off by hand",
+        )
+    return "no index is read-only for want of disk"
 
 
 def _settings(repository: Repository) -> str:

@@ -1,6 +1,7 @@
 """`aivo-backup doctor` finds what is really broken, names it with its evidence and the mend, and nothing else."""
 
 import json
+import re
 import secrets
 import shutil
 from collections.abc import Generator
@@ -11,11 +12,14 @@ from typing import Any
 
 import pytest
 
-from aivo_backup.observability.doctor import Finding, examine, shared_checks
-from aivo_backup.stores.opensearch.client import ClusterError, connect
+from aivo_backup.observability.doctor import Finding, examine, opensearch_checks, shared_checks
+from aivo_backup.policy.names import SECRET_OPENSEARCH_EXPIRER
+from aivo_backup.stores.opensearch.client import ClusterError
 from aivo_backup.stores.opensearch.cluster import Cluster
 from sandbox.state import Sandbox
 from tests.sandbox.cli import Cli, closed_port
+from tests.sandbox.opensearch_world import login
+from tests.sandbox.opensearch_world import made as made_indices
 
 MINIO = {"reachability", "permissions"}
 BACKUP = {"backup bucket", "key state", "key grants"}
@@ -111,8 +115,7 @@ def opensearch(cli: Cli, sandbox: Sandbox) -> Generator[tuple[Cli, Cluster]]:
     name = f"doctor-{cli.folder.name}"
     folder = sandbox.home / "opensearch" / "snapshots" / name
     edit(cli, "opensearch", repository=name, fs_location=str(folder), index_patterns=[f"{name}*"])
-    login = (sandbox.secret("opensearch", "username"), sandbox.secret("opensearch", "password"))
-    cluster = Cluster(connect(sandbox.opensearch_url, str(sandbox.ca_file), *login))
+    cluster = Cluster(login(sandbox))
     yield cli, cluster
     for path in (("_snapshot", name), (f"{name}-red",)):
         with suppress(ClusterError):  # what the test did not get to make
@@ -163,10 +166,46 @@ def test_a_red_cluster_and_the_newest_snapshot(opensearch: tuple[Cli, Cluster]) 
     assert "partial" in found["snapshot status"]["evidence"]
 
 
+def test_an_index_that_a_full_disk_made_read_only_and_a_snapshot_that_hangs(sandbox: Sandbox) -> None:
+    # OpenSearch's own doing takes a full disk and half a minute: the block is the one that it sets.
+    flooded = {"index.blocks.read_only_allow_delete": "true"}
+    with made_indices(sandbox) as world:
+        repository = world.store.repository
+
+        def found(after: timedelta) -> dict[str, Finding]:
+            checks = opensearch_checks(
+                lambda: repository, longest_run_seconds=60, clock=lambda: datetime.now(UTC) + after
+            )
+            return made(examine(checks))
+
+        world.backup()
+        assert found(timedelta(0)) == {}
+        world.cluster.put(world.people, "_settings", what="test", body=flooded)
+        assert set(found(timedelta(0))) == {"cluster writes"}
+        (finding,) = found(timedelta(0)).values()
+        assert finding.evidence == f"1 refuse writes: {world.people} (index.blocks.read_only_allow_delete)"
+        world.cluster.put(world.people, "_settings", what="test", body=dict.fromkeys(flooded))
+
+        name = world.settings.repository
+        body = world.cluster.get("_snapshot", name, what="test")[name]
+        slow = {**body, "settings": {**body["settings"], "max_snapshot_bytes_per_sec": "10kb"}}
+        world.cluster.put("_snapshot", name, what="test", body=slow)
+        world.fill(world.packages, 5000, 1000)
+        world.cluster.put("_snapshot", name, "hangs", what="test", body={"indices": world.packages})
+        try:
+            hung = found(timedelta(seconds=600))
+            assert set(hung) == {"repository settings", "snapshot status"}
+            assert re.match(r"hangs has run for 6\d\d s, it may take 60 s", hung["snapshot status"].evidence)
+            assert f"GET _snapshot/{name}/hangs/_status" in hung["snapshot status"].mend
+            assert set(found(timedelta(0))) == {"repository settings"}
+        finally:
+            Cluster(login(sandbox, SECRET_OPENSEARCH_EXPIRER)).delete("_snapshot", name, "hangs", what="test")
+
+
 def test_a_cluster_that_is_away(opensearch: tuple[Cli, Cluster]) -> None:
     cli, _ = opensearch
     cli.edit("endpoints.json", opensearch=f"https://localhost:{closed_port()}")
-    wanted = {"cluster health", "repository settings", "repository access", "snapshot status"}
+    wanted = {"cluster health", "cluster writes", "repository settings", "repository access", "snapshot status"}
     assert set(failures(cli, "opensearch")) == wanted
 
 

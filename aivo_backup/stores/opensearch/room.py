@@ -10,6 +10,11 @@ DISK_FACTOR = 1.2
 """Room beside the data itself: translogs, and merges that start as soon as a shard is open."""
 
 _DISK = "cluster.routing.allocation.disk"
+_CLUSTER_BLOCKS = (
+    "cluster.blocks.create_index",
+    "cluster.blocks.read_only",
+    "cluster.blocks.read_only_allow_delete",
+)
 _UNITS = {"tb": 1024**4, "gb": 1024**3, "mb": 1024**2, "kb": 1024, "b": 1}
 
 
@@ -25,12 +30,11 @@ def refuse_without_room(cluster: Cluster, wanted: int, *, what: str) -> None:
     """
     looking = "looking at the cluster's disks"
     settings = _settings(cluster, looking)
-    for block in ("cluster.blocks.create_index", "cluster.blocks.read_only", "cluster.blocks.read_only_allow_delete"):
-        if settings.get(block) == "true":
-            raise RefusedError(
-                f"{what}: the cluster takes no new index ({block})",
-                mend="free disk space on its nodes, or take the block off",
-            )
+    for block in _blocks(settings):
+        raise RefusedError(
+            f"{what}: the cluster takes no new index ({block})",
+            mend="free disk space on its nodes, or take the block off",
+        )
     answer = cluster.get("_nodes", "data:true", "stats", "fs", what=looking)
     watched = settings.get(f"{_DISK}.threshold_enabled", "true") == "true"
     watermark = settings.get(f"{_DISK}.watermark.low", "85%") if watched else "100%"
@@ -41,6 +45,29 @@ def refuse_without_room(cluster: Cluster, wanted: int, *, what: str) -> None:
             f"{what} needs {wanted / 1e9:.1f} GB, the cluster has {free / 1e9:.1f} GB free{below}",
             mend="free or add disk space",
         )
+
+
+def refusing(cluster: Cluster) -> dict[str, str]:
+    """The indices that were made read-only when a disk passed its flood stage, and the blocks of the whole cluster.
+
+    Returns:
+        each index, or ``the cluster``, and its block.
+    """
+    answer = cluster.get(
+        "_all",
+        "_settings",
+        "index.blocks.read_only_allow_delete",
+        what="looking for indices that refuse writes",
+        params={"flat_settings": "true", "expand_wildcards": "all"},
+    )
+    found = {
+        index: block
+        for index, entry in sorted(answer.items())
+        for block, value in entry["settings"].items()
+        if value == "true"
+    }
+    blocks = _blocks(_settings(cluster, "looking for blocks of the cluster"))
+    return {**found, **({"the cluster": ", ".join(blocks)} if blocks else {})}
 
 
 def room_of(disk: Mapping[str, Any], watermark: str) -> int:
@@ -59,6 +86,10 @@ def room_of(disk: Mapping[str, Any], watermark: str) -> int:
         share = float(watermark.removesuffix("%")) / (100 if watermark.endswith("%") else 1)
         kept = total * (1 - share)
     return max(0, free - int(kept))
+
+
+def _blocks(settings: Mapping[str, str]) -> list[str]:
+    return [name for name in _CLUSTER_BLOCKS if settings.get(name) == "true"]
 
 
 def _settings(cluster: Cluster, what: str) -> dict[str, str]:
