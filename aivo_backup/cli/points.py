@@ -1,10 +1,14 @@
 """`aivo-backup points`: what can be restored."""
 
+from datetime import timedelta
+
 import click
 
-from aivo_backup.catalog.standing import standings
+from aivo_backup.catalog.records import RecoveryPoint
+from aivo_backup.catalog.standing import Standing, standings
 from aivo_backup.cli.context import Context
 from aivo_backup.cli.output import bytes_text, component_argument, json_option, print_json, print_table
+from aivo_backup.composition import App
 from aivo_backup.jobs.standing import not_obsolete
 from aivo_backup.policy.codec import to_json
 from aivo_backup.policy.environment import Component
@@ -32,8 +36,11 @@ def points(context: Context, component: Component | None, everything: bool, as_j
         known = sorted(
             ((each.point, each.standing) for each in stood), key=lambda known: (known[0].moment, known[0].id)
         )
+    past = _past_retention(app, [point for point, state in known if state is Standing.VALID])
     if as_json:
-        print_json([{**to_json(point), "state": state.value} for point, state in known])
+        print_json(
+            [{**to_json(point), "state": state.value, "past_retention": point.id in past} for point, state in known]
+        )
         return
     print_table(
         "Recovery points",
@@ -51,3 +58,14 @@ def points(context: Context, component: Component | None, everything: bool, as_j
             for point, state in known
         ],
     )
+    for name in past:
+        click.echo(
+            f"minio {name} is kept past its retention: what has changed since may have expired; "
+            f"`aivo-backup restore minio --point {name} --plan` tells"
+        )
+
+
+def _past_retention(app: App, valid: list[RecoveryPoint]) -> list[str]:
+    """MinIO points whose manifest stays, as one of the last that are verified, while S3 expires versions by age."""
+    oldest = app.clock() - timedelta(days=app.environment.minio.retention_days)
+    return [point.id for point in valid if point.component is Component.MINIO and point.started <= oldest]

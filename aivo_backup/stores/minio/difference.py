@@ -64,6 +64,8 @@ def _difference(restorer: Restorer, point: str, bucket: str) -> Difference:
         for kind, changes in zip(kinds, (_LOST, _CHANGED, _NEWER), strict=True):
             if planned.change in changes:
                 kind.add(planned.key)
+        if planned.change is Change.GONE:
+            kinds[1 if planned.present else 0].add(planned.key)
 
     restorer.plan(
         RestoreRequest(point=point, selection=Selection(bucket=bucket), overwrite_newer=True, exact=True), each=note

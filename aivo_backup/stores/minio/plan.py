@@ -29,6 +29,8 @@ class Change(StrEnum):
     """The point lacks it; asked for by ``exact``."""
     KEEP_EXTRA = "keep-extra"
     """The point lacks it; left alone."""
+    GONE = "gone"
+    """The target lacks it or has another, and so has the backup by now: the version was out of use for too long."""
 
     @property
     def writes(self) -> bool:
@@ -87,6 +89,7 @@ class RestoreRequest:
         overwrite_newer: also replace objects that were written after the point's.
         exact: also remove selected objects that the point lacks, so that the target becomes what the point holds.
             Where the target keeps versions they stay retrievable.
+        partial: of a point past its retention, restore what is left.
     """
 
     point: str
@@ -95,6 +98,7 @@ class RestoreRequest:
     only_missing: bool = False
     overwrite_newer: bool = False
     exact: bool = False
+    partial: bool = False
 
     def __post_init__(self) -> None:
         if self.only_missing and (self.overwrite_newer or self.exact):

@@ -10,8 +10,9 @@ looked at), so that what an application writes while the restore runs is kept li
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 
-from aivo_backup.errors import BackupError, UnreachableError, UsageError, VerificationError
+from aivo_backup.errors import BackupError, RefusedError, UnreachableError, UsageError, VerificationError
 from aivo_backup.policy.environment import MinioSettings
 from aivo_backup.stores.minio.manifest import Entry, Summary
 from aivo_backup.stores.minio.names import Wrong
@@ -30,7 +31,7 @@ from aivo_backup.stores.minio.reading import Patience, digest_of, steady
 from aivo_backup.stores.minio.rescue import Rescued
 from aivo_backup.stores.minio.spool import Spool
 from aivo_backup.stores.minio.transfer import ByteBudget, Copier, WrongContentError
-from aivo_backup.stores.port import Progress, silent
+from aivo_backup.stores.port import Clock, Progress, silent
 
 _CHUNK_BYTES = 1024 * 1024
 _DELETE_BATCH = 1000
@@ -70,6 +71,7 @@ class Restorer:
 
     Attributes:
         backup, bucket: the store and bucket that hold the points.
+        clock: tells whether a point is past its retention, so that S3 may have expired versions that it names.
         target: the store that is restored to.
     """
 
@@ -77,6 +79,7 @@ class Restorer:
     backup: ObjectStore
     bucket: str
     target: ObjectStore
+    clock: Clock
     patience: Patience = field(default_factory=Patience)
 
     def plan(self, request: RestoreRequest, *, each: Callable[[PlannedChange], None] | None = None) -> RestorePlan:
@@ -108,9 +111,12 @@ class Restorer:
 
         Raises:
             UsageError, DamagedManifestError: as :meth:`plan`; nothing was changed.
+            RefusedError: the point is past its retention, and versions that it names have expired; nothing was changed.
             VerificationError: objects were not what was backed up, or not there; the message names them. They were
                 not written, all others were.
         """
+        if not request.partial and self._is_past(self.points.load(request.point).summary):
+            self._require_whole(request)
         return self._carried_out(request, apply=True, each=each, progress=progress, rescued=rescued)
 
     @property
@@ -159,6 +165,24 @@ class Restorer:
             keeps_versions=keeps_versions,
         )
 
+    def _is_past(self, summary: Summary) -> bool:
+        """S3 keeps what a newer run superseded for as long as points are kept, and no manifest holds it longer."""
+        return self.clock() - summary.started >= timedelta(days=self.settings.retention_days)
+
+    def _require_whole(self, request: RestoreRequest) -> None:
+        gone = Wrong()
+
+        def note(planned: PlannedChange) -> None:
+            if planned.change is Change.GONE:
+                gone.add(planned.key)
+
+        self.plan(request, each=note)
+        if gone:
+            raise RefusedError(
+                f"{request.point} is past its retention, and {gone.count} objects of it have expired: {gone}",
+                mend="take a newer point, or give --partial to restore what is left",
+            )
+
     def _look_for_any(self, request: RestoreRequest, points: Points, summary: Summary) -> None:
         """A mistyped name must not end in a restore of nothing that looks like success."""
         selection = request.selection
@@ -191,7 +215,7 @@ class Restorer:
             part_bytes=self.settings.part_bytes,
             patience=self.patience,
         )
-        selection = request.selection
+        selection, past = request.selection, self._is_past(summary)
         listing = ordered_objects(self.target, request.into, selection.common_prefix) if listed else iter(())
         present = (found for found in listing if selection.takes(found.key))
         careful = replace(request, overwrite_newer=False, exact=False)
@@ -200,7 +224,7 @@ class Restorer:
             asked = careful if spared else request
             if entry is not None:
                 yield lambda entry=entry, found=found, asked=asked: self._do(
-                    asked, entry, found, copier if apply else None
+                    asked, entry, found, copier if apply else None, past=past
                 )
             elif found is not None:
                 change = Change.REMOVE if asked.exact else Change.KEEP_EXTRA
@@ -210,13 +234,17 @@ class Restorer:
                     )
                 )
 
-    def _do(self, request: RestoreRequest, entry: Entry, found: ListedObject | None, copier: Copier | None) -> _Done:
+    def _do(
+        self, request: RestoreRequest, entry: Entry, found: ListedObject | None, copier: Copier | None, *, past: bool
+    ) -> _Done:
         planned = PlannedChange(
             change=self._change(request, entry, found),
             key=entry.key,
             size=entry.size,
             present=found.size if found else 0,
         )
+        if past and planned.change.writes and self._has_expired(entry):
+            return _Done(planned=replace(planned, change=Change.GONE))
         if copier is None or not planned.change.writes:
             return _Done(planned=planned)
         try:
@@ -241,6 +269,13 @@ class Restorer:
         except BackupError as error:
             return _Done(planned=planned, fault=error.what)
         return _Done(planned=planned)
+
+    def _has_expired(self, entry: Entry) -> bool:
+        try:
+            self.patience.retried(lambda: self.backup.info(self.bucket, entry.target_key, version_id=entry.version_id))
+        except AbsentError:
+            return True
+        return False
 
     def _change(self, request: RestoreRequest, entry: Entry, found: ListedObject | None) -> Change:
         if found is None:

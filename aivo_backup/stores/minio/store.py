@@ -221,6 +221,7 @@ class MinioStore:
             backup=self.target,
             bucket=self.bucket,
             target=to or self._required_source(),
+            clock=self.clock,
             patience=self.patience,
         )
 

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from aivo_backup.errors import UnreachableError, UsageError, VerificationError
+from aivo_backup.errors import RefusedError, UnreachableError, UsageError, VerificationError
 from aivo_backup.stores.minio.objects import Attributes
 from aivo_backup.stores.minio.plan import Change, PlannedChange, RestoreRequest, Selection
 from tests.unit.minio.memory import MemoryStore, no_fault
@@ -301,3 +301,42 @@ def test_only_missing_objects_are_written_when_asked_so(world: World) -> None:
     assert world.source.contents("docs")["a/1"] == (b"a/1", ATTRIBUTES)
     with pytest.raises(UsageError, match="exclude each other"):
         world.restore(taken.point, world.source, only_missing=True, exact=True)
+
+
+def outlived(world: World) -> tuple[str, str]:
+    """Two points; of the first one S3 has expired what the second one superseded, 31 days later."""
+    first = world.backup()
+    for key in ("a/1", "large"):
+        world.put(key, b"newer")
+    world.source.remove("docs", "b/1")
+    second = world.backup(accept_deletions=True)
+    world.now += timedelta(days=31)
+    for key in ("a/1", "large", "b/1"):
+        # All but the newest version, as the bucket's lifecycle does.
+        del world.target.held[BUCKET][f"minio-data/docs/{key}"][:-1]
+    return first.point, second.point
+
+
+def test_of_a_point_past_its_retention_what_has_expired_is_told_before_anything_changes(world: World) -> None:
+    first, second = outlived(world)
+    elsewhere = MemoryStore(name="elsewhere")
+    request = RestoreRequest(point=first, selection=Selection(bucket="docs"))
+    plan = world.store.plan_restore(request, to=elsewhere)
+    assert plan.changes == {Change.CREATE: 4, Change.GONE: 3}
+    with pytest.raises(RefusedError, match=r"past its retention, and 3 objects of it have expired: a/1, b/1, large"):
+        world.store.restore(request, to=elsewhere)
+    assert not elsewhere.held
+    done = world.store.restore(replace(request, partial=True), to=elsewhere)
+    assert done.changes == plan.changes
+    assert len(elsewhere.contents("docs")) == 4
+    assert world.restore(second, MemoryStore(name="other")).changes == {Change.CREATE: 6}
+    assert world.restore(first, MemoryStore(name="some"), prefix="a/2").changes == {Change.CREATE: 1}
+
+
+def test_what_production_still_has_of_an_old_point_is_not_asked_for(world: World) -> None:
+    """Nothing changed at the source: every version is the current one, and none has expired."""
+    first = world.backup()
+    world.now += timedelta(days=31)
+    plan = world.store.plan_restore(RestoreRequest(point=first.point, selection=Selection(bucket="docs")))
+    assert plan.changes == {Change.EQUAL: 7}
+    assert world.restore(first.point, MemoryStore(name="elsewhere")).changes == {Change.CREATE: 7}
