@@ -43,6 +43,7 @@ _SHOWN = 20
 @click.option("--only-missing", is_flag=True, help="Write what the target lacks, and touch nothing that it has.")
 @click.option("--overwrite-newer", is_flag=True, help="Also replace objects written after the recovery point.")
 @click.option("--exact", is_flag=True, help="Also remove selected objects that the point lacks.")
+@click.option("--partial", is_flag=True, help="Of a point past its retention, restore what is left.")
 @rescue_options
 @restore_options
 @click.pass_obj
@@ -60,6 +61,7 @@ def minio(
     only_missing: bool,
     overwrite_newer: bool,
     exact: bool,
+    partial: bool,
     rescue_folder: Path | None,
     bundle: Path | None,
     overwrite: bool,
@@ -98,13 +100,14 @@ def minio(
         only_missing=only_missing,
         overwrite_newer=overwrite_newer,
         exact=exact,
+        partial=partial,
     )
     if plan_only or not yes:
         plan = store.plan_restore(request, to=to)
         print_plan(plan, _lines(plan, "would", rescue_folder), as_json=as_json)
         if plan_only:
             return 0
-        confirm(app, yes=yes)
+        confirm(app, yes=yes, what=request.into)
     done: list[RestorePlan] = []
 
     def work(stopwatch: Stopwatch) -> Restored:
@@ -173,6 +176,9 @@ def _lines(plan: RestorePlan, mood: str, rescue: Path | None) -> list[str]:
                 lines.append(f"  put them back with `aivo-backup restore minio --import {rescue}`")
         elif mood == "would":
             lines.append(f"  {lost} would be lost; --rescue FOLDER exports them first")
+    if gone := plan.changes.get(Change.GONE, 0):
+        left = "; a restore is refused unless --partial" if mood == "would" and not request.partial else ""
+        lines.append(f"  {gone} objects of this point have expired, which is past its retention{left}")
     if mood == "would" and plan.lost_for_good:
         lines.append(f"  {plan.lost_for_good} objects would be lost for good: {request.into} keeps no versions")
     return lines

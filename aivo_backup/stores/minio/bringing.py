@@ -30,7 +30,6 @@ _PROGRESS_EVERY = 1000
 class BroughtBack:
     """What became of a bundle's objects: how many were created, replaced, equal already, or kept as they are."""
 
-    folder: Path
     changes: Mapping[Change, int]
 
     def count(self, *changes: Change) -> int:
@@ -109,7 +108,7 @@ class Importer:
             raise VerificationError(
                 f"{wrong.count} objects of {folder} are not as they were exported: {wrong}", mend="these were left out"
             )
-        return BroughtBack(folder=folder, changes=dict(changes))
+        return BroughtBack(changes=dict(changes))
 
     def _read(self, folder: Path) -> Iterator[_Rescued]:
         try:
