@@ -42,7 +42,7 @@ def _measured(record: Restore) -> Measured:
 
 
 def check_proven(catalog: Catalog, component: Component, point: str, *, rule: UnprovenPoints, since: datetime) -> str:
-    """Whether a restore of ``point`` has ever passed.
+    """Whether a restore test or a drill of ``point`` has ever passed. A person's restore may have been of one key.
 
     Args:
         since: when the point was taken; no older record can be about it.
@@ -53,7 +53,8 @@ def check_proven(catalog: Catalog, component: Component, point: str, *, rule: Un
     Raises:
         RefusedError: it was not, and the environment's settings refuse such a point.
     """
-    if any(record.passed and record.recovery_point == point for record in catalog.restores(component, since=since)):
+    tests = (each for each in catalog.restores(component, since=since) if each.purpose is not Purpose.RECOVERY)
+    if any(record.passed and record.recovery_point == point for record in tests):
         return ""
     said = f"recovery point {point} has not passed a restore test yet"
     if rule is UnprovenPoints.REFUSE:

@@ -64,6 +64,7 @@ def test_a_point_is_proven_by_a_restore_of_its_own_that_passed(catalog: Catalog,
 
     catalog.append(restored(clock, "failed", error="it broke"))
     catalog.append(restored(clock, "of another", recovery_point="20261115-010000F"))
+    catalog.append(restored(clock, "of one table", purpose=Purpose.RECOVERY))
     assert "has not passed a restore test" in proven(UnprovenPoints.WARN)
     with pytest.raises(RefusedError, match=f"aivo-backup verify postgres --point {POINT}"):
         proven(UnprovenPoints.REFUSE)
