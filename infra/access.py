@@ -90,10 +90,11 @@ GRANTS: dict[Role, tuple[Grant, ...]] = {
     Role.POSTGRES_ARCHIVER: (
         Grant(
             use=POSTGRES,
-            reads=(ARCHIVE_PREFIX, CIPHER_PREFIX),
+            # The database's own identity: whoever has it has the data already.
+            reads=(ARCHIVE_PREFIX, BACKUP_PREFIX, CIPHER_PREFIX, INVENTORY_PREFIX),
             writes=(ARCHIVE_PREFIX,),
             unwraps=True,
-            why="the sidecar archives WAL, and fetches it for a standby or a recovering database",
+            why="the sidecar archives WAL, and fetches it for a standby or a recovering database; a Job restores",
         ),
     ),
     Role.MINIO_WRITER: (

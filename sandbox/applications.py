@@ -7,6 +7,8 @@ import sys
 from collections.abc import Mapping
 
 from aivo_backup.policy.names import AGENT
+from aivo_backup.recovery.applications import Applications
+from sandbox.cluster.place import Place
 from sandbox.state import Sandbox
 
 SHOP = "deployment/shop"
@@ -67,10 +69,20 @@ def _heartbeat_seconds(sandbox: Sandbox) -> float:
     return float(sandbox.remembered().get("heartbeat_seconds", lifecycle.HEARTBEAT_SECONDS))
 
 
-def applications() -> SandboxApplications:
-    """The applications of this checkout's sandbox.
+def applications() -> Applications:
+    """The applications of this checkout's sandbox; while its cluster is up, those in the cluster, by label.
 
     Raises:
         ConfigurationError: there is no sandbox.
     """
-    return SandboxApplications(Sandbox.load())
+    sandbox = Sandbox.load()
+    if Place(sandbox).processes.find("kube-apiserver") is None:
+        return SandboxApplications(sandbox)
+    from aivo_backup.cli.recover.kubectl import KubectlApplications
+    from sandbox import lifecycle
+
+    environment = lifecycle.open_app().environment
+    return KubectlApplications(
+        namespaces=(environment.recovery.store_namespace, environment.namespace),
+        selector=environment.recovery.application_selector,
+    )

@@ -142,12 +142,12 @@ def _pod_spec(settings: PostgresSettings) -> dict[str, Any]:
         **({} if pod.has_fs_group else {"securityContext": {"supplementalGroups": [0]}}),
         "initContainers": [
             {
-                **_container("aivo-backup-program", settings),
+                **container("aivo-backup-program", settings),
                 "command": ["aivo-backup", "sidecar", "--install", PROGRAM_FOLDER],
                 "volumeMounts": [program, {"name": "aivo-backup-scratch", "mountPath": SCRATCH_MOUNT}],
             },
             {
-                **_container(SIDECAR, settings),
+                **container(SIDECAR, settings),
                 "restartPolicy": "Always",
                 "command": list(SIDECAR_COMMAND),
                 "env": [{"name": name, "value": value} for name, value in sidecar_variables().items()],
@@ -195,7 +195,7 @@ def _pod_spec(settings: PostgresSettings) -> dict[str, Any]:
     }
 
 
-def _container(name: str, settings: PostgresSettings) -> dict[str, Any]:
+def container(name: str, settings: PostgresSettings) -> dict[str, Any]:
     """A container of our image, as the database's own user: only that may read the data directory."""
     pod = settings.pod
     return {

@@ -56,6 +56,7 @@ class DatabasePod:
             data directory to that group, and PostgreSQL refuses to start on such a one.
         image: our image; the program fills it in from ``cluster.image``.
         sidecar_memory: limit of the sidecar's memory.
+        zone: of the data volume, for the Job that restores onto it; where the volume itself says it, leave it empty.
     """
 
     namespace: str = "aivo"
@@ -69,6 +70,7 @@ class DatabasePod:
     image: str = ""
     image_pull_policy: str = "IfNotPresent"
     sidecar_memory: str = "512Mi"
+    zone: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

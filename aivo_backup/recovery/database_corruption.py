@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from aivo_backup.policy.codec import format_time
-from aivo_backup.policy.environment import Component
+from aivo_backup.policy.environment import Component, PostgresSettings
 from aivo_backup.recovery import commands
 from aivo_backup.recovery.estimates import assumed, size_of
 from aivo_backup.recovery.executor import START_APPLICATIONS, STOP_APPLICATIONS, Procedure, Work
@@ -28,17 +28,26 @@ class CorruptionRequest:
         target_time: the moment to go back to, UTC; the newest archived state when None.
         label: the backup set to start from; chosen when empty.
         from_replica: read the second region.
+        kind, value: a position, a transaction or a named point to go back to, instead of a moment.
+        in_cluster: on the volume of the database's StatefulSet, by a Job.
+        adapter_named: though an operator owns it, or it is replicated.
     """
 
     target_time: datetime | None = None
     label: str = ""
     from_replica: bool = False
+    kind: TargetKind = TargetKind.LATEST
+    value: str = ""
+    in_cluster: bool = False
+    adapter_named: bool = False
 
     @property
     def target(self) -> Target:
         """The same as the engine's target."""
         if self.target_time is not None:
             return Target(kind=TargetKind.TIME, time=self.target_time, label=self.label)
+        if self.value:
+            return Target(kind=self.kind, value=self.value, label=self.label)
         return Target(kind=TargetKind.SET if self.label else TargetKind.LATEST, label=self.label)
 
 
@@ -101,7 +110,7 @@ def steps(parts: Surveyed, request: CorruptionRequest) -> tuple[PlannedStep, ...
         ),
         PlannedStep(
             name=RESTORE,
-            title=f"restore PostgreSQL in place to {request.target}",
+            title=f"restore PostgreSQL {_where(request, settings)} to {request.target}",
             precondition="no application writes; the old and the new data directory fit on the disk",
             changes="the data directory is replaced; the present one is set aside as pgdata.before-<time>",
             destructive=True,
@@ -129,8 +138,16 @@ def steps(parts: Surveyed, request: CorruptionRequest) -> tuple[PlannedStep, ...
     )
 
 
+def _where(request: CorruptionRequest, settings: PostgresSettings) -> str:
+    if not request.in_cluster:
+        return "in place"
+    return f"on the volume of statefulset {settings.pod.namespace}/{settings.pod.stateful_set}, by a Job,"
+
+
 def _summary(parts: Parts, request: CorruptionRequest) -> tuple[str, ...]:
     now = parts.clock()
+    if request.value:
+        return (f"back to {request.target}; what was written since then is kept in the old directory alone",)
     if request.target_time is None:
         return ("back to the newest archived state: at most what was not archived yet is lost",)
     lost = (now - request.target_time).total_seconds()

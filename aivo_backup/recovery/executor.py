@@ -164,14 +164,20 @@ class Executor:
             self._take(held, recovery.leases, journal.entries.id)
             return self._carry_out(recovery, journal)
 
-    def abandon(self, journal: Journal, applications: Applications) -> None:
+    def abandon(
+        self, journal: Journal, applications: Applications, *, before: Callable[[], None] = lambda: None
+    ) -> None:
         """Gives a recovery up: starts the applications that it stopped, and closes its journal.
+
+        Args:
+            before: starts what the applications need and the recovery stopped.
 
         Raises:
             RefusedError: a process works on it.
             BackupError: an application does not start; the journal stays open.
         """
         with self.journals.locked():
+            before()
             if journal.has(STOP_APPLICATIONS):
                 start_again(applications, former(journal.step(STOP_APPLICATIONS).notes), self.progress)
             journal.close(Ending.ABANDONED)

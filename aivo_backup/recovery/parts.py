@@ -24,7 +24,7 @@ from aivo_backup.stores.opensearch.names import verification_prefix
 from aivo_backup.stores.opensearch.store import OpenSearchStore
 from aivo_backup.stores.port import Clock, Progress
 from aivo_backup.stores.postgres.archive import Login
-from aivo_backup.stores.postgres.restore import InPlace, Staging
+from aivo_backup.stores.postgres.restore import Destination, InCluster, InPlace, Staging
 from aivo_backup.stores.postgres.store import PostgresStore
 
 
@@ -138,7 +138,7 @@ class Parts:
     postgres: PostgresStore
     minio: MinioStore
     opensearch: OpenSearchStore
-    place: Callable[[], InPlace]
+    place: Callable[[], InPlace | InCluster]
     login: Callable[[], Login]
     objects: ObjectStore
     remove_bucket: Callable[[str], None]
@@ -155,7 +155,7 @@ class Parts:
         """What its restores are filed as."""
         return Purpose.DRILL if self.isolation and self.isolation.drill else Purpose.RECOVERY
 
-    def destination(self) -> InPlace | Staging:
+    def destination(self) -> Destination:
         """Where the database is restored to."""
         if self.isolation is None:
             return self.place()

@@ -21,7 +21,15 @@ from aivo_backup.stores.opensearch.plan import RestoreMode
 from aivo_backup.stores.opensearch.plan import RestoreRequest as IndicesRequest
 from aivo_backup.stores.opensearch.states import count_problem
 from aivo_backup.stores.port import Stopwatch
-from aivo_backup.stores.postgres.restore import InPlace, RestoreRequest, Staging, set_aside_path, staging_companions
+from aivo_backup.stores.postgres.in_cluster import job_name
+from aivo_backup.stores.postgres.restore import (
+    InCluster,
+    InPlace,
+    RestoreRequest,
+    Staging,
+    set_aside_path,
+    staging_companions,
+)
 from aivo_backup.stores.postgres.server import read_control_file
 from aivo_backup.stores.postgres.service import PgCtlService
 from aivo_backup.stores.postgres.targets import Target
@@ -64,6 +72,11 @@ def restore_postgres(work: Work, parts: Parts, target: Target, *, planned: Mappi
         remove_staging(parts, place)
         place.data.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     now = parts.clock()
+    if isinstance(place, InCluster) and _BEGUN in work.notes:
+        begun = parse_time(str(work.notes[_BEGUN]))
+        if place.database.left(job_name(begun)):
+            work.progress("the Job of an earlier attempt is gone on with")
+            now = begun
     # On the disk before anything is renamed: a later attempt finds by it what this one set aside.
     work.note(**{_BEGUN: format_time(now)})
 

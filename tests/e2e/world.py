@@ -1,17 +1,24 @@
 """What tests do in the cluster: start jobs as a person would, wait for them, and read what they left on record."""
 
+import os
 import secrets
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from aivo_backup.catalog.records import BackupRun, RecoveryPoint
 from aivo_backup.composition import App
 from sandbox import lifecycle
+from sandbox.cluster import machine
 from sandbox.cluster.kubectl import Kubectl
 
 NAMESPACE = "aivo-system"
 STORES = "aivo"
 JOB_SECONDS = 240.0
+CLI_SECONDS = 300.0
 
 
 class World:
@@ -63,6 +70,15 @@ class World:
         """What its pods said."""
         return self.kubectl("logs", f"--namespace={NAMESPACE}", f"--selector=job-name={job}", "--tail=50")
 
+    def kill(self, job: str) -> None:
+        """SIGKILL to the processes of the job's pods, from outside: nothing in them can notice or tidy up."""
+        killed = 0
+        for pod in self.pods(job):
+            for pid in machine.processes_of(self.kubectl.place, str(pod["metadata"]["uid"])):
+                os.kill(pid, signal.SIGKILL)
+                killed += 1
+        assert killed, f"no process of {job} was found"
+
     def runs(self, cronjob: str) -> list[BackupRun]:
         """What the catalog has of a CronJob's runs, oldest first."""
         found = self.app.catalog.runs(since=self.app.clock().replace(hour=0, minute=0))
@@ -71,6 +87,26 @@ class World:
     def points(self) -> list[RecoveryPoint]:
         """The recovery points on record."""
         return list(self.app.catalog.points(since=self.app.clock().replace(hour=0, minute=0)))
+
+    def cli(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        """`aivo-backup` on this machine, as a person with a kubeconfig calls it."""
+        with self.cli_process(*arguments) as process:
+            out, err = process.communicate(timeout=CLI_SECONDS)
+        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+    def cli_process(self, *arguments: str) -> "subprocess.Popen[str]":
+        """The same, still running, in a process group of its own."""
+        place, tools = self.kubectl.place, self.kubectl.tools
+        path = f"{Path(tools.program('kubectl')).parent}:{os.environ['PATH']}"
+        return subprocess.Popen(
+            [str(Path(sys.executable).with_name("aivo-backup")), *arguments],
+            env={**os.environ, "PATH": path, "KUBECONFIG": str(place.kubeconfig)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
 
     def wait(self, what: str, condition: Callable[[], bool], *, seconds: float = JOB_SECONDS) -> None:
         """Waits until something is so, or fails with its name."""

@@ -71,6 +71,8 @@ NEEDS: dict[Role, tuple[Ask, ...]] = {
         Ask(action="s3:ListBucket", use="postgres"),
         Ask(action="s3:GetObject", use="postgres", key="archive/aivo-postgres/archive.info"),
         put("postgres", "archive/aivo-postgres/15-1/0000000100000000/segment.zst"),
+        Ask(action="s3:GetObject", use="postgres", key="backup/aivo-postgres/20261123-010000F/backup.manifest"),
+        Ask(action="s3:GetObject", use="postgres", key="inventory/20261123-010000F.json"),
         Ask(action="kms:GenerateDataKey", use="postgres", context=VIA_S3),
         _UNWRAPS,
     ),

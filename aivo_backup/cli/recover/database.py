@@ -1,22 +1,38 @@
-"""`aivo-backup recover database-corruption`."""
+"""`aivo-backup recover database-corruption`, and `restore postgres --to cluster`, which is the same in the cluster."""
 
+from dataclasses import replace
 from datetime import datetime
 
 import click
 
 from aivo_backup.cli.context import Context
+from aivo_backup.cli.output import progress
 from aivo_backup.cli.recover.parts import parts
 from aivo_backup.cli.recover.shared import Mode, mode_options, recover
-from aivo_backup.cli.restore.postgres import moment
-from aivo_backup.cli.restore.services import ADAPTERS
+from aivo_backup.cli.restore.expected import Expected, warn_if_unproven
+from aivo_backup.cli.restore.postgres import IN_CLUSTER, plan_lines
+from aivo_backup.cli.restore.postgres_tables import Asked
+from aivo_backup.cli.restore.services import ADAPTERS, STATEFUL_SET, in_cluster
+from aivo_backup.cli.restore.shared import moment, print_plan
+from aivo_backup.composition import App
+from aivo_backup.errors import RefusedError, UsageError
+from aivo_backup.policy.environment import Component
 from aivo_backup.recovery.database_corruption import CorruptionRequest, database_corruption
+from aivo_backup.recovery.executor import Procedure
 from aivo_backup.recovery.plan import Scenario
+from aivo_backup.stores.postgres.restore import InCluster, RestoreRequest, drivers
+from aivo_backup.stores.postgres.targets import Target, TargetKind
 
 
 @click.command(Scenario.DATABASE_CORRUPTION.value)
 @click.option("--target-time", callback=moment, help="To a moment, with its zone: 2026-01-31T12:00:00Z.")
 @click.option("--set", "label", default="", help="Start from this backup set; alone: stop where it ends.")
-@click.option("--service", type=click.Choice(list(ADAPTERS)), help="How the server is run, where that is not known.")
+@click.option("--to", "where", type=click.Choice([IN_CLUSTER]), help="On the volume of its StatefulSet, by a Job.")
+@click.option(
+    "--service",
+    type=click.Choice([*ADAPTERS, STATEFUL_SET]),
+    help="How the server is run, where that is not known; with --to cluster: statefulset, though an operator owns it.",
+)
 @click.option("--unit", default="", help="With --service systemd: the server's unit.")
 @click.option("--from-replica", is_flag=True, help="Read the second region's buckets, with its keys alone.")
 @mode_options
@@ -25,6 +41,7 @@ def database(
     context: Context,
     target_time: datetime | None,
     label: str,
+    where: str | None,
     service: str | None,
     unit: str,
     from_replica: bool,
@@ -33,16 +50,85 @@ def database(
     """The database is corrupted: restore it in place, to the newest archived state or to a moment.
 
     Applications are stopped first and started again at the end, also when it fails. The corrupted data directory is
-    set aside, never deleted.
+    set aside, never deleted. With --to cluster a Job restores on the volume of the database's StatefulSet.
     """
-    app = context.app
+    if service == STATEFUL_SET and where is None:
+        raise UsageError("--service statefulset belongs to --to cluster", mend="give --to cluster")
+    request = CorruptionRequest(
+        target_time=target_time,
+        label=label,
+        from_replica=from_replica,
+        in_cluster=where is not None,
+        adapter_named=where is not None and service is not None,
+    )
+    return _recover(context.app, request, mode, service=service, unit=unit)
+
+
+def restore_in_cluster(asked: Asked, target: Target, *, label: str, from_replica: bool, adapter_named: bool) -> int:
+    """The plan of the restore with its guards, then the recovery.
+
+    Returns:
+        the exit code.
+    """
+    request = CorruptionRequest(
+        target_time=target.time,
+        label=label,
+        from_replica=from_replica,
+        kind=target.kind if target.value else TargetKind.LATEST,
+        value=target.value,
+        in_cluster=True,
+        adapter_named=adapter_named,
+    )
+    app = asked.live
+    place = _place(app, request)
+    plan = app.for_restores.postgres.plan_restore(RestoreRequest(target=target, destination=place), now=app.clock())
+    expected = Expected(app=app, catalog=app.catalog, component=Component.POSTGRES)
+    seconds, measured = expected.of(drivers(place), plan.amounts, plan.expected_seconds)
+    warn_if_unproven(expected, plan.recovery_point, since=plan.point_ended, accepted=asked.unproven)
+    if asked.plan_only or not asked.yes:
+        shown = replace(plan, expected_seconds=seconds, measured_restores=measured)
+        print_plan(shown, plan_lines(shown, rescued=False), as_json=asked.as_json)
+        if asked.plan_only:
+            return 0
+    mode = Mode(execute=True, resume=False, abandon=False, yes=asked.yes, as_json=asked.as_json)
+    return _recover(app, request, mode, service=None, unit="")
+
+
+def _recover(app: App, request: CorruptionRequest, mode: Mode, *, service: str | None, unit: str) -> int:
+    def build(request: CorruptionRequest) -> Procedure:
+        place = _place(app, request) if request.in_cluster else None
+        found = parts(app, from_replica=request.from_replica, service=service, unit=unit, cluster=place)
+        return database_corruption(found, request)
+
+    def given_up(request: CorruptionRequest) -> None:
+        if not request.in_cluster:
+            return
+        live = _place(app, request).database
+        if working := live.working():
+            raise RefusedError(
+                f"Job {working[0]} still restores on the volume", mend="wait for it, or delete it with kubectl"
+            )
+        live.start(progress)
+
     return recover(
         app,
         Scenario.DATABASE_CORRUPTION,
         mode,
         kind=CorruptionRequest,
-        request=lambda: CorruptionRequest(target_time=target_time, label=label, from_replica=from_replica),
-        build=lambda request: database_corruption(
-            parts(app, from_replica=request.from_replica, service=service, unit=unit), request
-        ),
+        request=lambda: request,
+        build=build,
+        given_up=given_up,
     )
+
+
+def _place(app: App, request: CorruptionRequest) -> InCluster:
+    """
+    Raises:
+        UsageError: the second region is asked for, which the database's own identity does not read.
+    """
+    if request.from_replica:
+        raise UsageError(
+            "a restore in the cluster reads the home region: its Job has the database's own identity",
+            mend="restore from the replica with --in-place or to staging",
+        )
+    return in_cluster(app, adapter_named=request.adapter_named)

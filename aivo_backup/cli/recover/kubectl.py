@@ -1,44 +1,45 @@
 """Adapters of a real environment: applications by label through kubectl, infrastructure through the Pulumi CLI."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from aivo_backup.errors import BackupError, UnreachableError
+from aivo_backup.cli.kubectl import found, kubectl, scale_down, scale_up, wanted_scale
+from aivo_backup.errors import BackupError
 from aivo_backup.policy.endpoints import Endpoints
 from aivo_backup.stores.port import Progress
-from aivo_backup.stores.process import Finished, run
+from aivo_backup.stores.process import run
 
 _KINDS = "deployments,statefulsets"
-_SCALE_SECONDS = 600
 _PROVISION_SECONDS = 3600
 
 
 @dataclass(frozen=True, kw_only=True)
 class KubectlApplications:
-    """Deployments and StatefulSets of some namespaces that carry a label, under the caller's kubeconfig."""
+    """Deployments and StatefulSets of some namespaces that carry a label, under the caller's kubeconfig.
+
+    The former scale of one that is stopped is kept at itself too, so that a recovery on another machine knows it.
+    """
 
     namespaces: tuple[str, ...]
     selector: str
 
     def scales(self) -> Mapping[str, int]:
         """See :class:`~aivo_backup.recovery.applications.Applications`."""
-        found: dict[str, int] = {}
-        for namespace in dict.fromkeys(self.namespaces):
-            done = _kubectl("get", _KINDS, f"--namespace={namespace}", f"--selector={self.selector}", "--output=json")
-            items: list[dict[str, Any]] = json.loads(done.stdout)["items"]
-            for item in items:
-                name = f"{namespace}/{item['kind'].lower()}/{item['metadata']['name']}"
-                found[name] = int(item["spec"].get("replicas", 1))
-        return found
+        return {
+            f"{namespace}/{item['kind'].lower()}/{item['metadata']['name']}": wanted_scale(item)
+            for namespace in dict.fromkeys(self.namespaces)
+            for item in found(_KINDS, namespace, selector=self.selector)
+        }
 
     def scale(self, workload: str, replicas: int) -> None:
         """See :class:`~aivo_backup.recovery.applications.Applications`."""
         namespace, _, name = workload.partition("/")
-        _kubectl("scale", name, f"--namespace={namespace}", f"--replicas={replicas}")
-        # Of a workload that is scaled to nothing, this waits until its pods are gone.
-        _kubectl("rollout", "status", name, f"--namespace={namespace}", f"--timeout={_SCALE_SECONDS}s")
+        if replicas:
+            scale_up(namespace, name, replicas)
+            return
+        kind, _, bare = name.partition("/")
+        for item in found(kind, namespace, name=bare):
+            scale_down(namespace, name, item)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +61,7 @@ class PulumiCli:
     def redirect(self, endpoints: Endpoints, progress: Progress) -> None:
         """See :class:`~aivo_backup.recovery.parts.Provisioner`."""
         progress(f"rolling out what reads the stores' endpoints in {self.namespace}")
-        _kubectl("rollout", "restart", "deployments", f"--namespace={self.namespace}")
+        kubectl("rollout", "restart", "deployments", f"--namespace={self.namespace}")
 
     def provision_commands(self) -> tuple[str, ...]:
         """See :class:`~aivo_backup.recovery.parts.Provisioner`."""
@@ -75,13 +76,3 @@ class PulumiCli:
             f"kubectl get services,endpointslices -n {self.namespace}   # each Service leads to the new pods",
             f"kubectl rollout restart deployments -n {self.namespace}",
         )
-
-
-def _kubectl(*arguments: str) -> Finished:
-    done = run(["kubectl", *arguments], timeout_seconds=_SCALE_SECONDS + 30)
-    if done.exit_code == 0:
-        return done
-    said = done.tail()
-    if "connection" in said or "Unable to connect" in said:
-        raise UnreachableError(f"the cluster does not answer: {said}", mend="check the kubeconfig")
-    raise BackupError(f"kubectl {' '.join(arguments[:2])} failed: {said}", mend="look at the workload with kubectl")

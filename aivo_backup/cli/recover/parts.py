@@ -20,6 +20,7 @@ from aivo_backup.recovery.journal import Journals
 from aivo_backup.recovery.parts import Isolation, Parts, Provisioner
 from aivo_backup.stores.aws import translated
 from aivo_backup.stores.minio.s3 import S3ObjectStore
+from aivo_backup.stores.postgres.restore import InCluster
 
 APPLICATIONS_GROUP = "aivo_backup.applications"
 """Entry points of this group are named like an environment; each answers the adapter that stops and starts the
@@ -57,13 +58,20 @@ def provisioner(app: App) -> Provisioner:
 
 
 def parts(
-    app: App, *, from_replica: bool, isolation: Isolation | None = None, service: str | None = None, unit: str = ""
+    app: App,
+    *,
+    from_replica: bool,
+    isolation: Isolation | None = None,
+    service: str | None = None,
+    unit: str = "",
+    cluster: InCluster | None = None,
 ) -> Parts:
     """The parts of one environment.
 
     Args:
         isolation: for a drill.
         service, unit: how the database's server is run; the environment's own adapter when None.
+        cluster: the database in its cluster, where it is restored there.
 
     Raises:
         ConfigurationError: the second region is asked for and there is none; a login is missing.
@@ -77,7 +85,7 @@ def parts(
         postgres=engines.postgres,
         minio=engines.minio,
         opensearch=app.opensearch if not from_replica else engines.opensearch,
-        place=lambda: in_place(app, service, unit=unit, stop=True, delta=False),
+        place=lambda: cluster or in_place(app, service, unit=unit, stop=True, delta=False),
         login=lambda: app.postgres_login,
         objects=S3ObjectStore(app.minio_source),
         remove_bucket=lambda bucket: _remove_bucket(app, bucket),

@@ -70,6 +70,7 @@ def recover(
     kind: type[R],
     request: Callable[[], R],
     build: Callable[[R], Procedure],
+    given_up: Callable[[R], None] = lambda _request: None,
 ) -> int:
     """Does what the mode says.
 
@@ -77,6 +78,7 @@ def recover(
         kind: the scenario's request, as the journal keeps it.
         request: makes it from the command's options.
         build: makes the recovery from a request.
+        given_up: starts what the applications need, when the recovery is abandoned.
 
     Returns:
         the exit code.
@@ -85,7 +87,9 @@ def recover(
     if mode.abandon:
         journal = known.open_one(scenario)
         refuse_other_environment(journal, app.environment.name)
-        _executor(app, mode, from_replica=False).abandon(journal, applications(app))
+        _executor(app, mode, from_replica=False).abandon(
+            journal, applications(app), before=lambda: given_up(request_of(journal, kind))
+        )
         progress(f"{journal.entries.id} is given up; its applications run")
         return 0
     if mode.resume:

@@ -8,6 +8,7 @@ COMMANDS = {
     "minio": Lazy(at="aivo_backup.cli.restore.minio:minio", summary="A bucket, a prefix, a glob or one key."),
     "opensearch": Lazy(at="aivo_backup.cli.restore.opensearch:opensearch", summary="Indices of a snapshot."),
     "postgres": Lazy(at="aivo_backup.cli.restore.postgres:postgres", summary="The database, or some of its tables."),
+    "volume": Lazy(at="aivo_backup.cli.restore.volume:volume", summary="What the Job of `postgres --to cluster` runs."),
 }
 
 

@@ -11,8 +11,9 @@ from aivo_backup.cli.context import Context
 from aivo_backup.cli.output import bytes_text, progress, seconds_text
 from aivo_backup.cli.restore.expected import Expected, warn_if_unproven
 from aivo_backup.cli.restore.postgres_tables import Asked, import_rescued, rescue, restore_tables
-from aivo_backup.cli.restore.services import ADAPTERS, in_place
+from aivo_backup.cli.restore.services import ADAPTERS, STATEFUL_SET, in_place
 from aivo_backup.cli.restore.shared import moment, print_plan, print_result, rescue_options, restore_options, source
+from aivo_backup.cli.restore.targets import target_of
 from aivo_backup.errors import UsageError
 from aivo_backup.jobs.restore import Restored, run_restore
 from aivo_backup.policy.environment import Component
@@ -28,7 +29,9 @@ from aivo_backup.stores.postgres.restore import (
     drivers,
 )
 from aivo_backup.stores.postgres.table_restore import TableRequest, Then
-from aivo_backup.stores.postgres.targets import Target, TargetKind
+
+IN_CLUSTER = "cluster"
+"""The word for ``--to`` that names no folder."""
 
 
 @click.command()
@@ -42,9 +45,18 @@ from aivo_backup.stores.postgres.targets import Target, TargetKind
 )
 @click.option("--stop", is_flag=True, help="With --in-place: stop the server if it runs.")
 @click.option("--delta", is_flag=True, help="With --in-place: copy the present files and fetch only what differs.")
-@click.option("--service", type=click.Choice(list(ADAPTERS)), help="With --in-place: how the server is run.")
+@click.option(
+    "--service",
+    type=click.Choice([*ADAPTERS, STATEFUL_SET]),
+    help="With --in-place: how the server is run. With --to cluster: statefulset, though an operator owns it.",
+)
 @click.option("--unit", default="", help="With --service systemd: the server's unit.")
-@click.option("--to", "directory", type=click.Path(path_type=Path), help="Restore to staging, in this new folder.")
+@click.option(
+    "--to",
+    "directory",
+    type=click.Path(path_type=Path),
+    help="Restore to staging, in this new folder; `cluster`: onto the volume of its StatefulSet.",
+)
 @click.option("--port", type=click.IntRange(1, 65535), help="With --to: the staging server's port on loopback.")
 @rescue_options
 @click.option("--table", "tables", multiple=True, help="Only this table, into the live database beside the live one.")
@@ -87,6 +99,8 @@ def postgres(
     """Restore the database: to the newest archived state, or to a time, LSN, transaction, name or set.
 
     In place (--in-place) the present data directory is set aside, never deleted, and put back if the restore fails.
+    In the cluster (--to cluster) its StatefulSet is scaled to nothing, a Job restores on its volume, and everything is
+    scaled back, also when it fails; after a kill, `recover database-corruption --resume` goes on.
     To staging (--to, --port) a server of its own comes up beside production and archives nothing. One table or schema
     (--table, --schema) comes into the live database beside the live one, and is swapped or merged if asked.
     """
@@ -100,13 +114,23 @@ def postgres(
     )
     if bundle is not None:
         return import_rescued(asked, bundle, overwrite=overwrite)
-    target = _target(target_time, target_lsn, target_xid, target_name, label)
+    target = target_of(target_time, target_lsn, target_xid, target_name, label)
     if tables or schema:
         if into_place or directory is not None:
             raise UsageError("tables are restored into the live database", mend="leave --in-place and --to out")
         then = _then(swap=swap, merge=merge)
         wanted = Wanted(tables=tables, schema=schema)
         return restore_tables(asked, TableRequest(target=target, wanted=wanted, into=into, then=then))
+    if str(directory) == IN_CLUSTER:
+        if port is not None or stop or delta or unit or rescue_folder is not None or into_place:
+            raise UsageError("--to cluster takes a target and --service alone", mend="leave the other options out")
+        from aivo_backup.cli.recover.database import restore_in_cluster
+
+        return restore_in_cluster(
+            asked, target, label=label, from_replica=from_replica, adapter_named=service is not None
+        )
+    if service == STATEFUL_SET:
+        raise UsageError("--service statefulset belongs to --to cluster", mend="give --to cluster")
     if swap or merge or into:
         raise UsageError("--swap, --merge and --into belong to --table or --schema", mend="name the table")
     place = _place(context, into_place, directory, port, stop=stop, delta=delta, service=service, unit=unit)
@@ -146,7 +170,7 @@ def _restore_whole(asked: Asked, request: RestoreRequest, label: str, rescue_fol
     plan = replace(prepared.plan, expected_seconds=seconds, measured_restores=measured)
     warn_if_unproven(expected, plan.recovery_point, since=plan.point_ended, accepted=asked.unproven)
     if asked.plan_only or not asked.yes:
-        print_plan(plan, _plan_lines(plan, rescued=rescue_folder is not None), as_json=asked.as_json)
+        print_plan(plan, plan_lines(plan, rescued=rescue_folder is not None), as_json=asked.as_json)
         if asked.plan_only:
             return 0
         confirm(app, yes=asked.yes)
@@ -185,22 +209,8 @@ def _then(*, swap: bool, merge: bool) -> Then:
     return Then.SWAP if swap else Then.MERGE if merge else Then.BESIDE
 
 
-def _target(time: datetime | None, lsn: str | None, xid: str | None, name: str | None, label: str) -> Target:
-    given = {
-        kind: value
-        for kind, value in ((TargetKind.LSN, lsn), (TargetKind.XID, xid), (TargetKind.NAME, name))
-        if value is not None
-    }
-    if len(given) + (time is not None) > 1:
-        raise UsageError("only one target can be given", mend="choose one of --target-time, -lsn, -xid and -name")
-    if time is not None:
-        return Target(kind=TargetKind.TIME, time=time, label=label)
-    for kind, value in given.items():
-        return Target(kind=kind, value=value, label=label)
-    return Target(kind=TargetKind.SET if label else TargetKind.LATEST, label=label)
-
-
-def _plan_lines(plan: RestorePlan, *, rescued: bool) -> list[str]:
+def plan_lines(plan: RestorePlan, *, rescued: bool) -> list[str]:
+    """What a restore would do, for people."""
     lines = [
         f"would restore to {plan.target} from backup set {plan.recovery_point}, {bytes_text(plan.size_bytes)}, "
         f"and up to {plan.wal_segments} WAL segments, into {plan.destination}",

@@ -7,7 +7,7 @@ from pathlib import Path
 from aivo_backup.composition import App
 from aivo_backup.errors import RefusedError, UsageError
 from aivo_backup.stores.postgres.archive import connect
-from aivo_backup.stores.postgres.restore import InPlace
+from aivo_backup.stores.postgres.restore import InCluster, InPlace
 from aivo_backup.stores.postgres.service import DatabaseService, PgCtlService, SystemdService
 
 SERVICES_GROUP = "aivo_backup.database_services"
@@ -34,6 +34,20 @@ def _systemd(app: App, unit: str) -> Place:
 
 ADAPTERS: Mapping[str, Callable[[App, str], Place]] = {"pg_ctl": _pg_ctl, "systemd": _systemd}
 """By the word for ``--service``. Each gets the environment and ``--unit``."""
+
+STATEFUL_SET = "statefulset"
+"""Likewise, of a database that Kubernetes runs: it is restored on its volume, by :func:`in_cluster`."""
+
+
+def in_cluster(app: App, *, adapter_named: bool) -> InCluster:
+    """The live database in its cluster, as the settings name it, as a destination."""
+    from aivo_backup.cli.restore.stateful_set import StatefulSetDatabase
+
+    return InCluster(
+        data=Path(app.environment.postgres.data_path),
+        database=StatefulSetDatabase(app.environment, adapter_named=adapter_named),
+        connect=lambda: connect(app.postgres_login),
+    )
 
 
 def in_place(app: App, service: str | None, *, unit: str, stop: bool, delta: bool) -> InPlace:
@@ -67,5 +81,5 @@ def _own(app: App) -> Place:
             return place_of()
     raise RefusedError(
         f"how PostgreSQL is run in {app.environment.name} is not known here",
-        mend=f"name its adapter: --service {' | '.join(ADAPTERS)} on the database's own machine",
+        mend=f"name its adapter: --service {' | '.join(ADAPTERS)} on the database's own machine, or --to cluster",
     )

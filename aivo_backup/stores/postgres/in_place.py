@@ -7,7 +7,6 @@ renames the old directory back and starts it again if it ran. The old directory 
 
 import shutil
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -18,6 +17,7 @@ from aivo_backup.catalog.records import Check
 from aivo_backup.errors import BackupError, ConfigurationError, RefusedError, UnreachableError, VerificationError
 from aivo_backup.policy.pgbackrest import restore_command
 from aivo_backup.stores.port import Progress, Stopwatch
+from aivo_backup.stores.postgres.archiving import check_archiving
 from aivo_backup.stores.postgres.copying import copy_cluster
 from aivo_backup.stores.postgres.fetching import fetch
 from aivo_backup.stores.postgres.own_replay import TO_THE_END, OwnReplay
@@ -37,7 +37,6 @@ from aivo_backup.stores.postgres.targets import Target, TargetKind
 
 _POLL_SECONDS = 0.2
 _GRACE_SECONDS = 5.0
-_ARCHIVING_SECONDS = 60.0
 _RECOVERED = "in production"
 
 
@@ -67,7 +66,7 @@ class RestoreInPlace:
             with self.stopwatch.phase("fetch"):
                 self.progress(f"fetching {self.prepared.backup.label} into {fresh}")
                 self._fetch(fresh)
-            seen = None if self._behind_sidecar else self._replay_beforehand(fresh)
+            seen = self._replay_beforehand(fresh) if self._beforehand else None
         except BaseException:
             shutil.rmtree(fresh, ignore_errors=True)
             raise
@@ -88,7 +87,7 @@ class RestoreInPlace:
         if seen is None:
             with self.stopwatch.phase("checks"):
                 seen = self._look(to_the_end)
-                archiving = (self._archiving(seen.timeline),)
+                archiving = (check_archiving(self.place.connect, seen.timeline, self.progress),)
         done = result(
             self.prepared,
             self.target,
@@ -101,12 +100,12 @@ class RestoreInPlace:
         return replace(done, checks=(*done.checks, *archiving))
 
     @property
-    def _behind_sidecar(self) -> bool:
-        return self.restorer.runners.access.behind_sidecar
+    def _beforehand(self) -> bool:
+        """Whether it is recovered before the exchange: nobody here starts the server, or its sidecar cannot help."""
+        return self.place.started_elsewhere or not self.restorer.runners.access.behind_sidecar
 
     def _replay_beforehand(self, fresh: Path) -> Look:
-        """Recovers and looks before the server is stopped, by a server of our own: the database's sidecar does not
-        serve this repository.
+        """Recovers and looks before the server is stopped, by a server of our own that asks the repository itself.
 
         Whether it archives is not looked at: the database may come home to a region that has no stanza yet. `init`
         makes it, and checks with a real segment.
@@ -137,6 +136,8 @@ class RestoreInPlace:
         return seen
 
     def _take_over(self) -> bool:
+        if self.place.started_elsewhere:
+            return False
         self.place.service.start()
         self._wait()
         return False
@@ -160,7 +161,7 @@ class RestoreInPlace:
         owner = self.place.data if self.place.data.exists() else self.place.data.parent
         give_to_owner_of(owner, folder)
         # Through the sidecar: the database's own container has no secret, also after this restart.
-        through = (f"--recovery-option=restore_command={restore_command(settings)}",) if self._behind_sidecar else ()
+        through = (f"--recovery-option=restore_command={restore_command(settings)}",) if not self._beforehand else ()
         delta = ("--delta",) if self.place.delta else ()
         if delta:
             self.progress(f"copying the present files to {fresh}, to fetch only what differs")
@@ -263,32 +264,3 @@ class RestoreInPlace:
             segment_bytes=segment_bytes,
             target_beyond_last_commit=to_the_end,
         )
-
-    def _archiving(self, timeline: int) -> Check:
-        """Whether the recovered database archives on its new timeline: without that it has no next recovery."""
-        wanted = f"{timeline:08X}"
-
-        def archived() -> str:
-            with self.place.connect() as connection:
-                row = connection.execute("SELECT coalesce(last_archived_wal, '') FROM pg_stat_archiver").fetchone()
-                return str(row[0]) if row else ""
-
-        self.progress("waiting for the first WAL of the new timeline to be archived")
-        with self.place.connect() as connection:
-            # The checkpointer went to sleep while recovery was still going on, for checkpoint_timeout: until it wakes,
-            # archive_timeout does not count, and minutes of writes could be lost instead of seconds.
-            connection.execute("CHECKPOINT")
-            connection.execute("SELECT pg_switch_wal()")
-        last = _poll(archived, lambda name: name.startswith(wanted) and len(name) == len(wanted) * 3)
-        passed = last.startswith(wanted)
-        detail = f"{last} is archived" if passed else f"timeline {timeline} is not archived; last was {last or 'none'}"
-        return Check(name="archiving", passed=passed, detail=detail)
-
-
-def _poll(ask: Callable[[], str], enough: Callable[[str], bool]) -> str:
-    deadline = time.monotonic() + _ARCHIVING_SECONDS
-    answer = ask()
-    while not enough(answer) and time.monotonic() < deadline:
-        time.sleep(_POLL_SECONDS)
-        answer = ask()
-    return answer

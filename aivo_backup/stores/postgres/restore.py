@@ -14,6 +14,7 @@ from aivo_backup.catalog.records import Check
 from aivo_backup.errors import RefusedError, UnreachableError
 from aivo_backup.policy.environment import PostgresSettings
 from aivo_backup.stores.postgres.archive import Archive, hurry
+from aivo_backup.stores.postgres.cluster_database import ClusterDatabase
 from aivo_backup.stores.postgres.fetching import some
 from aivo_backup.stores.postgres.guards import (
     check_delta_space,
@@ -48,6 +49,8 @@ class InPlace:
         delta: start from a copy of the present files and fetch only what differs.
         adapter_named: somebody said how the server is run; without that, one that a cluster manager owns or that has
             standbys is refused.
+        started_elsewhere: somebody else starts the server on the restored files (the database's own pod); so it is
+            recovered by a server of our own, and looked at, before it takes the old one's place.
     """
 
     data: Path
@@ -56,6 +59,21 @@ class InPlace:
     connect: Connect
     delta: bool = False
     adapter_named: bool = False
+    started_elsewhere: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class InCluster:
+    """Replaces the data directory on a StatefulSet's volume, by a Job in its namespace; the old one is set aside there.
+
+    Attributes:
+        data: the data directory as the Job and the database's pod see it.
+        connect: a connection to the server, once it is up again.
+    """
+
+    data: Path
+    database: ClusterDatabase
+    connect: Connect
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,19 +88,24 @@ class Staging:
     port: int
 
 
+Destination = InPlace | InCluster | Staging
+
+
 @dataclass(frozen=True, kw_only=True)
 class RestoreRequest:
     """What is asked for."""
 
     target: Target
-    destination: InPlace | Staging
+    destination: Destination
 
 
 _DRIVERS = {"plan": "", "fetch": "bytes", "stop": "", "replay": "wal_segments", "checks": "", "start": ""}
 
 
-def drivers(destination: InPlace | Staging) -> dict[str, str]:
+def drivers(destination: Destination) -> dict[str, str]:
     """The phases of a restore, and for each the unit of what drives its time; empty where nothing does."""
+    if isinstance(destination, InCluster):
+        return {"plan": "", "stop": "", "volume": "bytes", "start": "", "checks": ""}
     other = "start" if isinstance(destination, InPlace) else "stop"
     return {phase: unit for phase, unit in _DRIVERS.items() if phase != other}
 
@@ -180,13 +203,12 @@ class Restorer:
         """
         reader = self.runners.repository()
         # What production writes now goes home; the copy in the second region has it only after a while.
-        if isinstance(request.destination, InPlace) and self.runners.access.behind_sidecar:
+        if not isinstance(request.destination, Staging) and self.runners.access.behind_sidecar:
             _hurry_archive(request.destination)
         window = self._window(reader, info, request.target)
         backup = choose_set(request.target, window)
         replay = plan_replay(self.archive, reader, info, backup, timeline=window.line.timeline)
         self._refuse_gap(request.target, backup, replay)
-        check_versions(self.settings, backup, self.runners.version)
         stamp = now.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
         set_aside, stops, copied = "", False, ""
         match request.destination:
@@ -195,10 +217,16 @@ class Restorer:
                 set_aside = str(set_aside_path(place.data, stamp)) if place.data.exists() else ""
                 if place.delta:
                     copied = check_delta_space(place.data, backup.size_bytes)
+            case InCluster() as place:
+                # Version, disk and the cluster's identity are looked at where the volume is: by the Job.
+                stops = place.database.check()
+                set_aside = str(set_aside_path(place.data, stamp))
             case Staging() as place:
                 check_staging(place, staging_companions(place.data))
-        if not copied:
-            check_space(request.destination.data.parent, backup.size_bytes)
+        if not isinstance(request.destination, InCluster):
+            check_versions(self.settings, backup, self.runners.version)
+            if not copied:
+                check_space(request.destination.data.parent, backup.size_bytes)
         segments = self._segments(request.target, backup, replay)
         plan = RestorePlan(
             target=str(request.target),
@@ -268,15 +296,15 @@ class Restorer:
             )
 
 
-def _hurry_archive(place: InPlace) -> None:
+def _hurry_archive(place: InPlace | InCluster) -> None:
     """At its best: a server that is down or broken has archived what it will ever archive."""
-    if not place.service.running():
+    if isinstance(place, InPlace) and not place.service.running():
         return
     try:
         with place.connect() as connection:
             hurry(connection, timeout_seconds=_HURRY_SECONDS)
-    except UnreachableError:
-        return
+    except (UnreachableError, psycopg.Error):
+        return  # broken, which may be why it is restored
 
 
 def set_aside_path(data: Path, stamp: str) -> Path:

@@ -23,6 +23,7 @@ from aivo_backup.stores.postgres.access import RepositoryAccess
 from aivo_backup.stores.postgres.archive import Archive, ArchivedSegment
 from aivo_backup.stores.postgres.exclusion import alone_in
 from aivo_backup.stores.postgres.expiry import Expirer, SetExpiry
+from aivo_backup.stores.postgres.in_cluster import RestoreInCluster
 from aivo_backup.stores.postgres.in_place import RestoreInPlace
 from aivo_backup.stores.postgres.info import BackupSet, StanzaInfo
 from aivo_backup.stores.postgres.inventory import Inventories
@@ -31,6 +32,8 @@ from aivo_backup.stores.postgres.points import held, taken
 from aivo_backup.stores.postgres.private_copy import PrivateCopy, private_copy
 from aivo_backup.stores.postgres.reach import ask_bucket, ask_sidecar
 from aivo_backup.stores.postgres.restore import (
+    Destination,
+    InCluster,
     InPlace,
     Prepared,
     RestorePlan,
@@ -186,6 +189,14 @@ class PostgresStore:
                         stopwatch=stopwatch,
                         progress=progress,
                     )
+                case InCluster() as place:
+                    work = RestoreInCluster(
+                        place=place,
+                        target=request.target,
+                        prepared=prepared,
+                        stopwatch=stopwatch,
+                        progress=progress,
+                    )
                 case Staging() as place:
                     work = RestoreToStaging(
                         restorer=self.restorer,
@@ -219,7 +230,7 @@ class PostgresStore:
             yield copy
 
     @contextmanager
-    def _alone(self, destination: InPlace | Staging) -> Generator[None]:
+    def _alone(self, destination: Destination) -> Generator[None]:
         # A staging restore holds a folder of its own, which is made only after the guards.
         with alone_in(destination.data.parent) if isinstance(destination, InPlace) else nullcontext():
             yield

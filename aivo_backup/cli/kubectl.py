@@ -1,0 +1,92 @@
+"""kubectl under the caller's own kubeconfig, and the scale of workloads, whose former one is kept at themselves."""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from aivo_backup.errors import BackupError, UnreachableError
+from aivo_backup.stores.process import Finished, run
+
+FORMER = "aivo-backup/former-replicas"
+"""Annotation of a workload that was scaled to nothing: the scale it had, for whoever brings it back."""
+SCALE_SECONDS = 600
+_POLL_SECONDS = 0.5
+_UNREACHABLE = ("connection", "Unable to connect", "no such host", "i/o timeout")
+
+
+def kubectl(*arguments: str, stdin: str | None = None) -> Finished:
+    """Runs it.
+
+    Raises:
+        ConfigurationError: it is not installed.
+        UnreachableError: the cluster does not answer.
+        BackupError: it failed; the message has its words.
+    """
+    done = run(["kubectl", *arguments], stdin=stdin, timeout_seconds=SCALE_SECONDS + 30)
+    if done.exit_code == 0:
+        return done
+    said = done.tail()
+    if any(word in said for word in _UNREACHABLE):
+        raise UnreachableError(f"the cluster does not answer: {said}", mend="check the kubeconfig")
+    raise BackupError(f"kubectl {' '.join(arguments[:2])} failed: {said}", mend="look at it with kubectl")
+
+
+def found(kind: str, namespace: str, *, name: str = "", selector: str = "") -> list[dict[str, Any]]:
+    """The objects of a kind, or the one of a name; none where there is none."""
+    which = [name] if name else [f"--selector={selector}"] if selector else []
+    done = kubectl("get", kind, *which, f"--namespace={namespace}", "--ignore-not-found", "--output=json")
+    if not done.stdout.strip():
+        return []
+    answer: dict[str, Any] = json.loads(done.stdout)
+    items: list[dict[str, Any]] = answer.get("items", [answer])
+    return items
+
+
+def wanted_scale(workload: Mapping[str, Any]) -> int:
+    """The replicas that a workload is to have; of one that was stopped by us, those it had."""
+    replicas = int(workload["spec"].get("replicas", 1))
+    annotations: Mapping[str, str] = workload["metadata"].get("annotations") or {}
+    return replicas or int(annotations.get(FORMER, "0"))
+
+
+def scale_down(namespace: str, name: str, workload: Mapping[str, Any]) -> None:
+    """Scales a workload to nothing and waits until its pods are gone.
+
+    The former scale and the new one are one change: there is no moment in which it stands at nothing and nobody knows.
+
+    Args:
+        name: kind and name, for example ``deployment/api``.
+        workload: as the cluster has it.
+
+    Raises:
+        UnreachableError, BackupError: it does not come to it.
+    """
+    if int(workload["spec"].get("replicas", 1)):
+        _patch(namespace, name, replicas=0, former=str(wanted_scale(workload)))
+    labels: Mapping[str, str] = workload["spec"]["selector"].get("matchLabels") or {}
+    deadline = time.monotonic() + SCALE_SECONDS
+    while labels and _pods(namespace, labels):
+        if time.monotonic() > deadline:
+            raise BackupError(f"{namespace}/{name}: its pods do not end", mend="look at them with kubectl")
+        time.sleep(_POLL_SECONDS)
+
+
+def scale_up(namespace: str, name: str, replicas: int) -> None:
+    """Brings a workload to a scale, forgets the former one, and waits until it is ready.
+
+    Raises:
+        UnreachableError, BackupError: it does not become ready.
+    """
+    _patch(namespace, name, replicas=replicas, former=None)
+    kubectl("rollout", "status", name, f"--namespace={namespace}", f"--timeout={SCALE_SECONDS}s")
+
+
+def _pods(namespace: str, labels: Mapping[str, str]) -> Sequence[object]:
+    selector = ",".join(f"{key}={value}" for key, value in labels.items())
+    return found("pods", namespace, selector=selector)
+
+
+def _patch(namespace: str, name: str, *, replicas: int, former: str | None) -> None:
+    patch = {"metadata": {"annotations": {FORMER: former}}, "spec": {"replicas": replicas}}
+    kubectl("patch", name, f"--namespace={namespace}", "--type=merge", f"--patch={json.dumps(patch)}")
