@@ -13,13 +13,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import boto3
 import urllib3
 from urllib3.util.retry import Retry
 
-from sandbox.certificates import Authority, Identity
 from sandbox.state import CHECKOUT
+
+if TYPE_CHECKING:
+    from sandbox.certificates import Authority
 
 REGION = "us-east-1"
 _START_SECONDS = 30.0
@@ -51,7 +54,7 @@ def free_port() -> int:
 
 
 @contextmanager
-def minio(program: Path, folder: Path, *, authority: Authority | None = None, kms_key: str = "") -> Generator[Server]:
+def minio(program: Path, folder: Path, *, authority: "Authority | None" = None, kms_key: str = "") -> Generator[Server]:
     """Runs a MinIO over ``folder`` for the block.
 
     Args:
@@ -60,6 +63,9 @@ def minio(program: Path, folder: Path, *, authority: Authority | None = None, km
     """
     port, options, variables = free_port(), list[str](), dict[str, str]()
     if authority is not None:
+        # Only here: a side that is timed imports this module, and the command that it stands for imports no such thing.
+        from sandbox.certificates import Identity
+
         certificates = folder.with_name(f"{folder.name}-certificates")
         identity = Identity(certificate=certificates / "public.crt", key=certificates / "private.key")
         authority.issue(identity, name="localhost", hosts=("localhost", "127.0.0.1"))
@@ -94,8 +100,10 @@ def minio(program: Path, folder: Path, *, authority: Authority | None = None, km
         process.wait()
 
 
-def authority(folder: Path) -> Authority:
+def authority(folder: Path) -> "Authority":
     """A certificate authority of the benchmark's own."""
+    from sandbox.certificates import Authority
+
     return Authority(folder, now=datetime.now(UTC))
 
 
