@@ -120,10 +120,22 @@ def python_layer(workshop: Workshop, debian: Path) -> Path:
             _run(argv, {}, "Python's packages")
             for unwanted in ("bin", "__pycache__"):
                 shutil.rmtree(site / unwanted, ignore_errors=True)
+            forget_scripts(site)
             _compile(Path(work), site, debian)
             write_layer(Path(work) / "layer", target, epoch=workshop.epoch)
 
-    return workshop.layer("python", [debian.name.encode(), REQUIREMENTS.read_bytes()], build)
+    return workshop.layer("python", [debian.name.encode(), REQUIREMENTS.read_bytes(), b"no scripts"], build)
+
+
+def forget_scripts(site: Path) -> None:
+    """Takes the scripts that are not in the image out of the lists of installed files.
+
+    Their first line is this checkout's interpreter, so their hashes would make an image of each folder another one.
+    """
+    for record in site.glob("*.dist-info/RECORD"):
+        lines = record.read_text(encoding="utf-8").splitlines(keepends=True)
+        kept = [line for line in lines if not line.startswith(("../../bin/", "bin/"))]
+        record.write_text("".join(kept), encoding="utf-8")
 
 
 def product_layer(workshop: Workshop, debian: Path) -> Path:

@@ -5,6 +5,7 @@ import os
 import tarfile
 from pathlib import Path
 
+from images.layers import forget_scripts
 from images.oci import ImageConfig, labels_of, write_layer, write_layout
 
 EPOCH = 1_700_000_000
@@ -75,3 +76,12 @@ def test_the_image_says_who_it_is_and_is_no_root(tmp_path: Path) -> None:
         (layout / "blobs" / "sha256" / manifest["config"]["digest"].removeprefix("sha256:")).read_text()
     )
     assert config["config"]["User"] == "1000:1000"
+
+
+def test_no_list_of_installed_files_tells_the_folder_that_pip_ran_in(tmp_path: Path) -> None:
+    """A script's first line is the interpreter that installed it, and its hash is in the list."""
+    record = tmp_path / "idna-3.20.dist-info" / "RECORD"
+    record.parent.mkdir()
+    record.write_text("../../bin/idna,sha256=of-this-checkout,225\nidna/__init__.py,sha256=same,868\n")
+    forget_scripts(tmp_path)
+    assert record.read_text() == "idna/__init__.py,sha256=same,868\n"
