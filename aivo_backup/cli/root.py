@@ -31,6 +31,7 @@ COMMANDS: Mapping[str, Lazy] = {
     "recover": Lazy(at="aivo_backup.cli.recover:recover", summary="Recover from a disaster by plan."),
     "report": Lazy(at="aivo_backup.cli.report:report", summary="Write the compliance report of a period, and file it."),
     "restore": Lazy(at="aivo_backup.cli.restore:restore", summary="Restore a database, objects or indices."),
+    "runbook": Lazy(at="aivo_backup.cli.runbook:runbook", summary="Write the recovery runbook of this environment."),
     "sidecar": Lazy(at="aivo_backup.cli.agent:sidecar", summary="Run pgBackRest's TLS server beside PostgreSQL."),
     "status": Lazy(at="aivo_backup.cli.status:status", summary="Show the age of the newest backups and proofs."),
     "verify": Lazy(at="aivo_backup.cli.verify:verify", summary="Restore a point into isolation, now, and check it."),

@@ -165,21 +165,28 @@ class Executor:
             return self._carry_out(recovery, journal)
 
     def abandon(
-        self, journal: Journal, applications: Applications, *, before: Callable[[], None] = lambda: None
+        self,
+        journal: Journal,
+        applications: Applications,
+        *,
+        before: Callable[[], None] = lambda: None,
+        after: Callable[[], None] = lambda: None,
     ) -> None:
         """Gives a recovery up: starts the applications that it stopped, and closes its journal.
 
         Args:
             before: starts what the applications need and the recovery stopped.
+            after: removes what the recovery made beside production.
 
         Raises:
             RefusedError: a process works on it.
-            BackupError: an application does not start; the journal stays open.
+            BackupError: an application does not start, or something cannot be removed; the journal stays open.
         """
         with self.journals.locked():
             before()
             if journal.has(STOP_APPLICATIONS):
                 start_again(applications, former(journal.step(STOP_APPLICATIONS).notes), self.progress)
+            after()
             journal.close(Ending.ABANDONED)
 
     def _take(self, held: ExitStack, leases: Sequence[Lease], holder: str) -> None:

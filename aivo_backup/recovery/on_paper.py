@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from aivo_backup.catalog.records import RecoveryPoint
 from aivo_backup.policy.environment import Component, Environment
-from aivo_backup.recovery import database_corruption, partial_loss, storage_failure
+from aivo_backup.recovery import database_corruption, partial_plan, storage_failure
 from aivo_backup.recovery.estimates import Estimator
 from aivo_backup.recovery.parts import Provisioner, Surveyed
 from aivo_backup.recovery.plan import Plan, Scenario
@@ -34,7 +34,7 @@ def plans(environment: Environment, provisioner: Provisioner) -> tuple[Plan, ...
     """The plan of each scenario."""
     here: Surveyed = OnPaper(environment=environment)
     corruption = database_corruption.CorruptionRequest(target_time=_EXAMPLE)
-    partial = partial_loss.PartialRequest(target_time=_EXAMPLE)
+    partial = partial_plan.PartialRequest(target_time=_EXAMPLE)
     return (
         Plan(
             scenario=Scenario.DATABASE_CORRUPTION,
@@ -46,5 +46,5 @@ def plans(environment: Environment, provisioner: Provisioner) -> tuple[Plan, ...
             environment=environment.name,
             steps=storage_failure.steps(here, provisioner, storage_failure.StorageRequest()),
         ),
-        Plan(scenario=Scenario.PARTIAL_LOSS, environment=environment.name, steps=partial_loss.steps(here, partial)),
+        Plan(scenario=Scenario.PARTIAL_LOSS, environment=environment.name, steps=partial_plan.steps(here, partial)),
     )

@@ -3,69 +3,50 @@
 Production goes on meanwhile. What it has, newer or changed, stays as it is: only what it lacks comes back.
 """
 
+import csv
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 from aivo_backup.catalog.records import Check, RecoveryPoint
-from aivo_backup.errors import RefusedError, UsageError
+from aivo_backup.errors import BackupError, RefusedError, UsageError
 from aivo_backup.policy.codec import format_time, from_json, to_json
 from aivo_backup.policy.environment import Component
-from aivo_backup.recovery import commands
-from aivo_backup.recovery.estimates import assumed, side_by_side, size_of
 from aivo_backup.recovery.executor import Procedure, Work
-from aivo_backup.recovery.parts import Isolation, Parts, Surveyed, isolation
-from aivo_backup.recovery.plan import Estimate, Plan, PlannedStep, Scenario
+from aivo_backup.recovery.journal import Journal
+from aivo_backup.recovery.partial_plan import (
+    CHECK,
+    EXTRACT,
+    IMPORT,
+    REMOVE,
+    SCOPE,
+    STAGE,
+    VERIFY,
+    PartialRequest,
+    steps,
+)
+from aivo_backup.recovery.parts import Isolation, Parts, isolation
+from aivo_backup.recovery.plan import Plan, Scenario
 from aivo_backup.recovery.restores import check_postgres, remove_drilled, restore_opensearch, restore_postgres
 from aivo_backup.recovery.verifying import tell_references
-from aivo_backup.stores.minio.restore import Change, RestoreRequest, Selection
+from aivo_backup.stores.minio.plan import Change, PlannedChange, RestoreRequest, Selection
 from aivo_backup.stores.opensearch import documents
 from aivo_backup.stores.opensearch.facts import expected_counts
-from aivo_backup.stores.port import EXAMPLES_BOUND, Difference
+from aivo_backup.stores.port import EXAMPLES_BOUND, Difference, Differing, Differs
 from aivo_backup.stores.postgres.archive import connect, hurry
-from aivo_backup.stores.postgres.difference import compare, snapshots
+from aivo_backup.stores.postgres.difference import WHOLE_TABLE, compare, snapshots
 from aivo_backup.stores.postgres.rescue import export_newer, import_bundle
 from aivo_backup.stores.postgres.targets import Target, TargetKind
 
-CHECK = "check-points"
-STAGE = "restore-staging"
-SCOPE = "find-scope"
-EXTRACT = "extract-lost"
-IMPORT = "import-lost"
-VERIFY = "verify-consistency"
-REMOVE = "remove-staging"
+SCOPE_FILE = "scope.csv"
+LEFT_FILE = "left.csv"
 
 _PLACE = "place"
+_TOLD = 5
 _HURRY_SECONDS = 30.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class PartialRequest:
-    """What is asked for.
-
-    Attributes:
-        target_time: a moment before the loss, UTC. MinIO and OpenSearch go by their newest points at or before it.
-        tables, buckets, indices: the units to look at; all of them when none of the three names any.
-        from_replica: read the second region.
-    """
-
-    target_time: datetime
-    tables: tuple[str, ...] = ()
-    buckets: tuple[str, ...] = ()
-    indices: tuple[str, ...] = ()
-    from_replica: bool = False
-
-    def asks(self, component: Component) -> bool:
-        """Whether a store is looked at."""
-        chosen = {
-            Component.POSTGRES: self.tables,
-            Component.MINIO: self.buckets,
-            Component.OPENSEARCH: self.indices,
-        }
-        return bool(chosen[component]) or not any(chosen.values())
 
 
 OpenBeside = Callable[[Isolation | None], Parts]
@@ -79,25 +60,34 @@ class _Loss:
     open_parts: OpenBeside
     parts: Parts
     request: PartialRequest
-    folder: Path
 
     @property
     def target(self) -> Target:
         return Target(kind=TargetKind.TIME, time=self.request.target_time)
 
-    def point(self, component: Component) -> RecoveryPoint:
-        return self.parts.catalog.point_at(component, self.request.target_time)
+    def point(self, work: Work, component: Component) -> RecoveryPoint:
+        """The one that was chosen at first: a backup that ends meanwhile must not change what is compared with."""
+        return self.parts.catalog.point(component, str(work.noted(CHECK)[component.value]))
+
+    def folder(self, work: Work) -> Path:
+        """For the staging copy, the lists and the extracted rows; beside the journal, and named like it."""
+        folder = work.journal.file.with_suffix("")
+        folder.mkdir(mode=0o700, exist_ok=True)
+        return folder
 
     def beside(self, work: Work) -> Parts:
         return self.open_parts(from_json(_Place, json.loads(str(work.noted(CHECK)[_PLACE])), where="journal").isolation)
 
     def check(self, work: Work) -> None:
         if _PLACE not in work.notes:
-            place = isolation(self.folder / "pgdata-copy", now=self.parts.clock(), drill=False)
+            place = isolation(self.folder(work) / "copy", now=self.parts.clock(), drill=False)
             work.note(**{_PLACE: json.dumps(to_json(_Place.of(place)))})
         for component in (Component.MINIO, Component.OPENSEARCH):
             if self.request.asks(component):
-                work.progress(f"{component} is compared with {self.point(component).id}")
+                point = self.parts.catalog.point_at(component, self.request.target_time)
+                self.units(component, point)
+                work.progress(f"{component} is compared with {point.id}")
+                work.note(**{component.value: point.id})
         if self.request.asks(Component.POSTGRES):
             # A loss is often noticed within the minute: without this, the moment before it is not archived yet.
             with connect(self.parts.database()) as live:
@@ -107,25 +97,53 @@ class _Loss:
     def stage(self, work: Work) -> None:
         beside = self.beside(work)
         if self.request.asks(Component.OPENSEARCH):
-            point = self.point(Component.OPENSEARCH)
+            point = self.point(work, Component.OPENSEARCH)
             restore_opensearch(work, beside, point, lost_at=self.request.target_time)
         if self.request.asks(Component.POSTGRES):
             restore_postgres(work, beside, self.target, planned=work.noted(CHECK))
 
+    def units(self, component: Component, point: RecoveryPoint) -> tuple[str, ...]:
+        """The buckets or indices to look at.
+
+        Raises:
+            UsageError: the point holds no such one.
+        """
+        settings = self.parts.environment
+        if component is Component.MINIO:
+            asked, own, kind = self.request.buckets, settings.minio.heartbeat_bucket, "bucket"
+            held = set(self.parts.minio.points.load(point.id).summary.buckets)
+        else:
+            asked, own, kind = self.request.indices, settings.opensearch.heartbeat_index, "index"
+            held = set(expected_counts(point.facts))
+        unknown = sorted(set(asked) - held)
+        if unknown:
+            raise UsageError(
+                f"{point.id} holds no {kind} {unknown[0]}", mend=f"it holds: {', '.join(sorted(held)) or 'none'}"
+            )
+        return tuple(sorted(asked or held - {own}))
+
     def scope(self, work: Work) -> None:
-        found = self.compared(work)
-        for each in found:
-            if not each.equal:
-                work.progress(
-                    f"{each.unit}: {each.lost} lost, {each.changed} changed, {each.newer} newer in production"
-                )
-                work.progress(f"  for example {', '.join(each.examples[:5])}")
-        lost = {each.unit: each.lost for each in found if each.lost}
-        work.note(lost=json.dumps(lost), total=sum(lost.values()))
+        file = self.folder(work) / SCOPE_FILE
+        with _listed(file) as each:
+            found = self.compared(work, each)
+        for one in found:
+            if not one.equal:
+                work.progress(f"{one.unit}: {one.lost} lost, {one.changed} changed, {one.newer} newer in production")
+                work.progress(f"  for example {', '.join(one.examples[:_TOLD])}")
+        lost = {one.unit: one.lost for one in found if one.lost}
+        work.note(lost=json.dumps(lost), total=sum(lost.values()), listed=str(file))
+        work.progress(f"every name is in {file}")
         if not lost:
             work.progress("nothing that the moment had is missing: there is nothing to import")
+        gone = [one.unit for one in found if WHOLE_TABLE in one.examples and one.lost]
+        if gone:
+            raise RefusedError(
+                f"the whole table {gone[0]} is gone",
+                mend=f"`aivo-backup restore postgres --table {gone[0]} --target-time "
+                f"{format_time(self.request.target_time)}` extracts it; give it its place, then --resume",
+            )
 
-    def compared(self, work: Work) -> list[Difference]:
+    def compared(self, work: Work, each: Differing) -> list[Difference]:
         beside, found = self.beside(work), list[Difference]()
         if self.request.asks(Component.POSTGRES):
             with (
@@ -137,58 +155,54 @@ class _Loss:
                 units = self.request.tables or tuple(sorted(ours))
                 unknown = [unit for unit in units if unit not in ours and unit not in theirs]
                 if unknown:
-                    raise UsageError(f"no table is called {unknown[0]}", mend="write it as schema.table")
-                found += compare(pair, units, progress=lambda _line: None)
+                    raise UsageError(
+                        f"no table is called {unknown[0]}", mend="give --abandon, and write it as schema.table"
+                    )
+                found += compare(pair, units, progress=lambda _line: None, each=each)
         if self.request.asks(Component.MINIO):
-            found += self.objects()
+            point = self.point(work, Component.MINIO)
+            found += [self.bucket(point, bucket, each) for bucket in self.units(Component.MINIO, point)]
         if self.request.asks(Component.OPENSEARCH):
-            found += self.indices(beside)
+            point = self.point(work, Component.OPENSEARCH)
+            found += [
+                documents.compare(self.parts.cluster, copy=beside.index(index), live=index, unit=index, each=each)
+                for index in self.units(Component.OPENSEARCH, point)
+            ]
         return found
 
-    def objects(self) -> list[Difference]:
-        point = self.point(Component.MINIO)
-        held = self.parts.minio.points.load(point.id).summary.buckets
-        own = self.parts.environment.minio.heartbeat_bucket
-        buckets = self.request.buckets or tuple(sorted(set(held) - {own}))
-        unknown = [bucket for bucket in buckets if bucket not in held]
-        if unknown:
-            raise UsageError(f"{point.id} holds no bucket {unknown[0]}", mend=f"it holds: {', '.join(sorted(held))}")
-        return [self.bucket(point, bucket) for bucket in buckets]
+    def bucket(self, point: RecoveryPoint, bucket: str, each: Differing) -> Difference:
+        names: dict[Differs, list[str]] = {how: [] for how in Differs}
 
-    def bucket(self, point: RecoveryPoint, bucket: str) -> Difference:
-        plan = self.parts.minio.plan_restore(RestoreRequest(point=point.id, selection=Selection(bucket=bucket)))
-        lost = [each.key for each in plan.examples if each.change is Change.CREATE][:EXAMPLES_BOUND]
+        def note(planned: PlannedChange) -> None:
+            how = _DIFFERS.get(planned.change)
+            if how is None:
+                return
+            each(bucket, how, planned.key)
+            if len(names[how]) < EXAMPLES_BOUND:
+                names[how].append(planned.key)
+
+        plan = self.parts.minio.plan_restore(_missing(point, bucket), each=note)
+        counts = {how: sum(plan.changes.get(change, 0) for change in _changes(how)) for how in Differs}
+        examples = (*names[Differs.LOST], *names[Differs.CHANGED], *names[Differs.NEWER])
         return Difference(
             unit=bucket,
-            lost=plan.changes.get(Change.CREATE, 0),
-            changed=plan.changes.get(Change.REPLACE, 0) + plan.changes.get(Change.KEEP_NEWER, 0),
-            newer=plan.changes.get(Change.KEEP_EXTRA, 0),
-            examples=tuple(lost),
+            lost=counts[Differs.LOST],
+            changed=counts[Differs.CHANGED],
+            newer=counts[Differs.NEWER],
+            examples=examples[:EXAMPLES_BOUND],
         )
-
-    def indices(self, beside: Parts) -> list[Difference]:
-        own = self.parts.environment.opensearch.heartbeat_index
-        held = expected_counts(self.point(Component.OPENSEARCH).facts)
-        indices = self.request.indices or tuple(index for index in held if index != own)
-        unknown = [index for index in indices if index not in held]
-        if unknown:
-            raise UsageError(f"the snapshot holds no index {unknown[0]}", mend=f"it holds: {', '.join(sorted(held))}")
-        return [
-            documents.compare(self.parts.cluster, copy=beside.index(index), live=index, unit=index) for index in indices
-        ]
 
     def lost(self, work: Work, found: Sequence[str]) -> list[str]:
         known: dict[str, int] = json.loads(str(work.noted(SCOPE)["lost"]))
         return [unit for unit in found if unit in known]
 
-    @property
-    def bundle(self) -> Path:
-        return self.folder / "lost-rows"
+    def bundle(self, work: Work) -> Path:
+        return self.folder(work) / "lost-rows"
 
     def extract(self, work: Work) -> None:
         if not self.request.asks(Component.POSTGRES):
             return
-        shutil.rmtree(self.bundle, ignore_errors=True)  # what an earlier attempt left may be half of it
+        shutil.rmtree(self.bundle(work), ignore_errors=True)  # what an earlier attempt left may be half of it
         beside = self.beside(work)
         # The sides are changed over: wanted is what the copy has and production lacks.
         with (
@@ -201,7 +215,7 @@ class _Loss:
             bundle = export_newer(
                 pair,
                 units,
-                self.bundle,
+                self.bundle(work),
                 after=f"lost since {format_time(self.request.target_time)}",
                 now=self.parts.clock(),
                 progress=work.progress,
@@ -211,20 +225,19 @@ class _Loss:
     def bring_back(self, work: Work) -> None:
         if self.request.asks(Component.POSTGRES) and int(work.noted(EXTRACT)["rows"]):
             with connect(self.parts.database()) as live:
-                for done in import_bundle(self.bundle, live, overwrite=False, progress=work.progress):
+                for done in import_bundle(self.bundle(work), live, overwrite=False, progress=work.progress):
                     work.note(**{f"{done.unit} rows": done.rows})
         if self.request.asks(Component.MINIO):
-            point = self.point(Component.MINIO)
-            for bucket in self.lost(work, sorted(self.parts.minio.points.load(point.id).summary.buckets)):
-                request = RestoreRequest(point=point.id, selection=Selection(bucket=bucket))
-                done = self.parts.minio.restore(request, progress=work.progress)
+            point = self.point(work, Component.MINIO)
+            for bucket in self.lost(work, self.units(Component.MINIO, point)):
+                done = self.parts.minio.import_lost(point.id, Selection(bucket=bucket), progress=work.progress)
                 work.progress(f"{bucket}: {done.changes.get(Change.CREATE, 0)} objects brought back")
         if self.request.asks(Component.OPENSEARCH):
-            self.bring_back_documents(work)
+            self.bring_back_documents(work, self.point(work, Component.OPENSEARCH))
 
-    def bring_back_documents(self, work: Work) -> None:
-        beside, held = self.beside(work), expected_counts(self.point(Component.OPENSEARCH).facts)
-        for index in self.lost(work, sorted(held)):
+    def bring_back_documents(self, work: Work, point: RecoveryPoint) -> None:
+        beside = self.beside(work)
+        for index in self.lost(work, self.units(Component.OPENSEARCH, point)):
             if not self.parts.cluster.exists(index):
                 raise RefusedError(
                     f"the whole index {index} is gone",
@@ -234,22 +247,68 @@ class _Loss:
             work.progress(f"{index}: {number} documents brought back")
 
     def verify(self, work: Work) -> None:
-        found = self.compared(work)
+        """What is still missing is wrong, unless production has something newer in its place; that, and what was
+        changed since, is told and listed."""
+        file = self.folder(work) / LEFT_FILE
+        with _listed(file) as each:
+            found = self.compared(work, each)
+        work.note(left=str(file))
         tell_references(work, self.parts)
-        work.check(
-            [
-                Check(
-                    name=f"nothing lost in {each.unit}",
-                    passed=not each.lost,
-                    detail=f"{each.lost} are missing: {', '.join(each.examples[:5])}" if each.lost else "all are there",
-                )
-                for each in found
-            ]
-        )
+        if any(one.changed for one in found):
+            work.progress(f"what was changed since stays as it is; every name is in {file}")
+        work.check([_verdict(one) for one in found])
 
     def remove(self, work: Work) -> None:
-        indices = self.point(Component.OPENSEARCH) if self.request.asks(Component.OPENSEARCH) else None
+        indices = self.point(work, Component.OPENSEARCH) if self.request.asks(Component.OPENSEARCH) else None
         remove_drilled(self.beside(work), None, indices)
+
+
+_DIFFERS = {
+    Change.CREATE: Differs.LOST,
+    Change.KEEP_OTHER: Differs.CHANGED,
+    Change.KEEP_EXTRA: Differs.NEWER,
+}
+
+
+def _changes(how: Differs) -> list[Change]:
+    return [change for change, differs in _DIFFERS.items() if differs is how]
+
+
+def _missing(point: RecoveryPoint, bucket: str) -> RestoreRequest:
+    return RestoreRequest(point=point.id, selection=Selection(bucket=bucket), only_missing=True)
+
+
+def _verdict(one: Difference) -> Check:
+    if one.lost:
+        detail = f"{one.lost} are missing: {', '.join(one.examples[:_TOLD])}"
+    elif one.changed:
+        detail = f"all are there; {one.changed} were changed since and are left as they are: "
+        detail += ", ".join(one.examples[: min(one.changed, _TOLD)])
+    else:
+        detail = "all are there"
+    return Check(name=f"nothing lost in {one.unit}", passed=not one.lost, detail=detail)
+
+
+@contextmanager
+def _listed(file: Path) -> Generator[Differing]:
+    """Writes what is lost or changed into a CSV file, one name a line; newer names may be without number, and nothing
+    is done with them.
+
+    Raises:
+        BackupError: the file cannot be written.
+    """
+    try:
+        with file.open("w", encoding="utf-8", newline="") as out:
+            rows = csv.writer(out)
+            rows.writerow(("unit", "how", "name"))
+
+            def each(unit: str, how: Differs, name: str) -> None:
+                if how is not Differs.NEWER:
+                    rows.writerow((unit, how.value, name))
+
+            yield each
+    except OSError as error:
+        raise BackupError(f"{file} cannot be written: {error.strerror}", mend="make room, then --resume") from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -272,14 +331,10 @@ class _Place:
         )
 
 
-def partial_loss(open_parts: OpenBeside, request: PartialRequest, *, folder: Path) -> Procedure:
-    """The recovery, not begun.
-
-    Args:
-        folder: for the staging copy and the extracted rows; outlives the run.
-    """
+def partial_loss(open_parts: OpenBeside, request: PartialRequest) -> Procedure:
+    """The recovery, not begun."""
     parts = open_parts(None)
-    loss = _Loss(open_parts=open_parts, parts=parts, request=request, folder=folder)
+    loss = _Loss(open_parts=open_parts, parts=parts, request=request)
     return Procedure(
         plan=Plan(
             scenario=Scenario.PARTIAL_LOSS,
@@ -305,74 +360,15 @@ def partial_loss(open_parts: OpenBeside, request: PartialRequest, *, folder: Pat
     )
 
 
-def steps(parts: Surveyed, request: PartialRequest) -> tuple[PlannedStep, ...]:
-    """The plan's steps."""
-    settings = parts.environment
+def give_up(open_parts: OpenBeside, journal: Journal) -> None:
+    """Removes the staging copies of a recovery that is given up; the lists and the extracted rows stay.
 
-    def expected(name: str, otherwise: Estimate) -> Estimate:
-        return parts.estimator.step(Scenario.PARTIAL_LOSS, name, otherwise=otherwise)
-
-    target = Target(kind=TargetKind.TIME, time=request.target_time)
-    asked = [each for each in (Component.POSTGRES, Component.OPENSEARCH) if request.asks(each)]
-    rates = [parts.estimator.restore(each, size_of(parts.newest_or_none(each))) for each in asked]
-    remove = "remove-staging stops the staging server and removes the copies"
-    return (
-        PlannedStep(
-            name=CHECK,
-            title="look whether the moment can be reached, and which points are compared with",
-            precondition="the backups can be read; the moment is before the loss",
-            expected=expected(CHECK, assumed(5)),
-            commands=commands.check_database(settings.postgres),
-        ),
-        PlannedStep(
-            name=STAGE,
-            title="restore the database to staging and the indices under other names",
-            precondition="there is room beside production",
-            changes="a staging server and copies of indices come up beside production",
-            expected=expected(STAGE, side_by_side([assumed(5), *rates])),
-            undo=remove,
-            commands=commands.restore_staging(settings.postgres, target),
-        ),
-        PlannedStep(
-            name=SCOPE,
-            title="compare production with them: rows by key range, objects by manifest, documents by id",
-            precondition="the copies answer",
-            expected=expected(SCOPE, assumed(30)),
-            commands=commands.compare(settings.postgres),
-        ),
-        PlannedStep(
-            name=EXTRACT,
-            title="extract the lost rows into a folder that can be read without this tool",
-            precondition="the scope is known",
-            changes="files in the folder of the recovery",
-            expected=expected(EXTRACT, assumed(10)),
-            undo="remove the folder",
-            commands=commands.extract(settings.postgres),
-        ),
-        PlannedStep(
-            name=IMPORT,
-            title="import what is lost: rows, objects and documents",
-            precondition="a person has read the scope",
-            changes="what is missing is added; nothing that is there is touched",
-            destructive=True,
-            expected=expected(IMPORT, assumed(30)),
-            undo="delete what was added: the scope and the extracted rows name it",
-            commands=commands.bring_back(settings.postgres, settings.minio, settings.opensearch),
-        ),
-        PlannedStep(
-            name=VERIFY,
-            title="compare once more, and follow the references between the stores",
-            precondition="the import has ended",
-            expected=expected(VERIFY, assumed(30)),
-            commands=commands.compare(settings.postgres),
-        ),
-        PlannedStep(
-            name=REMOVE,
-            title="remove the staging server and the copies; the extracted rows stay",
-            precondition="the result is verified",
-            changes="the staging server and the copies are gone",
-            expected=expected(REMOVE, assumed(5)),
-            undo="restore them again",
-            commands=commands.remove_staging(),
-        ),
-    )
+    Raises:
+        BackupError: they cannot be removed.
+    """
+    notes = journal.step(CHECK).notes
+    if _PLACE not in notes:
+        return
+    beside = open_parts(from_json(_Place, json.loads(str(notes[_PLACE])), where="journal").isolation)
+    name = str(notes.get(Component.OPENSEARCH.value, ""))
+    remove_drilled(beside, None, beside.catalog.point(Component.OPENSEARCH, name) if name else None)

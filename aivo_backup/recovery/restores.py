@@ -274,6 +274,8 @@ def remove_drilled(parts: Parts, point: RecoveryPoint | None, indices: RecoveryP
         name = parts.index(index)
         if parts.cluster.exists(name):
             parts.cluster.delete(name, what=f"removing {name} of a drill")
+    if parts.isolation is not None:
+        _remove(parts.isolation.folder)
 
 
 def _told(work: Work, record: Restore) -> None:

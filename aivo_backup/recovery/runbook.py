@@ -10,8 +10,6 @@ _INTRODUCTION: Mapping[Scenario, str] = {
     Scenario.STORAGE_FAILURE: "The storage of the stores is lost: volumes, MinIO's drives, OpenSearch's data path.",
     Scenario.PARTIAL_LOSS: "Some rows, objects or documents are gone, and the stores work.",
 }
-# Scenarios that `aivo-backup recover` carries out; another one is put together from the restores of single stores.
-_BY_PLAN = (Scenario.DATABASE_CORRUPTION, Scenario.STORAGE_FAILURE)
 _HEAD = "<!-- Written from the recovery plans by `make runbook`; changes belong into aivo_backup/recovery. -->\n"
 
 
@@ -66,7 +64,7 @@ def _page(environment: Environment, plan: Plan) -> str:
         "## With the tool",
         "",
         "```bash",
-        *(_by_plan(command, plan.scenario) if plan.scenario in _BY_PLAN else _by_store(command)),
+        *_by_plan(command, plan.scenario),
         "```",
         "",
         "## Without the tool",
@@ -79,19 +77,12 @@ def _page(environment: Environment, plan: Plan) -> str:
 
 def _by_plan(command: str, scenario: Scenario) -> tuple[str, ...]:
     recover = f"{command} recover {scenario}"
+    moment = " --target-time 2026-01-31T12:00:00Z" if scenario is Scenario.PARTIAL_LOSS else ""
     return (
-        f"{recover} --plan      # what would happen, how long, what is lost",
-        f"{recover} --execute   # asks before each destructive step",
+        f"{recover}{moment} --plan      # what would happen, how long, what is lost",
+        f"{recover}{moment} --execute   # asks before each destructive step",
         f"{recover} --resume    # after a failure or a kill",
         f"{recover} --abandon   # gives it up: applications start, nothing else happens",
-    )
-
-
-def _by_store(command: str) -> tuple[str, ...]:
-    return (
-        f"{command} restore postgres --help     # --table, --merge: rows of a moment into production",
-        f"{command} restore minio --help        # what is missing comes back, newer objects are kept",
-        f"{command} restore opensearch --help   # beside the live index, under a new name",
     )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
@@ -127,6 +128,22 @@ class Difference:
     def equal(self) -> bool:
         """Nothing differs."""
         return not (self.lost or self.newer or self.changed)
+
+
+class Differs(StrEnum):
+    """How one row, object or document differs, in the words of :class:`Difference`."""
+
+    LOST = "lost"
+    NEWER = "newer"
+    CHANGED = "changed"
+
+
+Differing = Callable[[str, Differs, str], None]
+"""Takes everything that differs, also beyond a :class:`Difference`'s examples: unit, how, and the name."""
+
+
+def unlisted(_unit: str, _how: Differs, _name: str) -> None:
+    """A :data:`Differing` for which the numbers and the examples are enough."""
 
 
 @dataclass(frozen=True, kw_only=True)

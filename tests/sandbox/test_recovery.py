@@ -8,6 +8,7 @@ from itertools import product
 import pytest
 
 from aivo_backup.catalog.records import Purpose
+from aivo_backup.policy.names import DOCUMENTS
 from tests.sandbox.recovery_world import World, new_world
 
 FULL = os.environ.get("AIVO_BACKUP_TESTS") == "full"
@@ -128,6 +129,62 @@ def test_all_is_restored_from_the_second_region_when_the_backups_are_gone_too(wo
     world.back_up()
 
 
+PARTIAL = ("restore-staging", "find-scope", "extract-lost", "import-lost", "verify-consistency", "remove-staging")
+
+
+@pytest.mark.parametrize(("step", "when"), chosen(PARTIAL, seed=9))
+def test_what_is_lost_in_part_comes_back_and_nothing_else_changes(world: World, step: str, when: str) -> None:
+    orders, receipts, documents = backed_up(world)
+    moment = world.now()
+    world.scale_shop(0)
+    world.place(4)  # newer than the moment: production goes on
+    gone = sorted(orders)[10:30]
+    first, last, kept = gone[0], gone[-1], sorted(orders)[0]
+    keys = [f"{order // 100:05d}/{order:08d}.txt" for order in gone]
+    world.sql(f"DELETE FROM shop.orders WHERE id BETWEEN {first} AND {last}")  # noqa: S608 - numbers
+    for key in keys[:7]:
+        world.app.minio_source.delete_object(Bucket="receipts", Key=key)
+    for order in gone[:5]:
+        world.app.opensearch_cluster.delete("orders", "_doc", str(order), what="test")
+    # Written since: each is in the way of what the moment had, and stays.
+    world.sql(f"UPDATE shop.orders SET total = 1000 WHERE id = {kept}")  # noqa: S608
+    world.app.minio_source.put_object(Bucket="receipts", Key=keys[8], Body=b"a receipt written since")
+    world.app.opensearch_cluster.put("orders", "_doc", str(gone[9]), what="test", body={"total": 1000})
+    left = world.orders(), world.receipts(), world.documents()
+    arguments = ("recover", "partial-loss")
+    world.killed_at(step, *arguments, "--target-time", world.at(moment), "--execute", "--yes", moment=when)
+    finished = world.cli(*arguments, "--resume", "--yes")
+    assert world.orders() == left[0] | set(gone)
+    assert world.receipts() == {**left[1], **{key: receipts[key] for key in keys[:7]}}
+    assert world.documents() == {**left[2], **{str(order): documents[str(order)] for order in gone[:5]}}
+    assert world.sql(f"SELECT total FROM shop.orders WHERE id = {kept}") == [(1000,)]  # noqa: S608
+    recovery = finished.answer["recovery"]
+    assert all(check["passed"] for check in recovery["checks"])
+    listed = (world.app.state / "recoveries" / recovery["id"] / "left.csv").read_text().splitlines()
+    assert sorted(listed[1:]) == sorted(
+        [f"shop.orders,changed,id={kept}", f"receipts,changed,{keys[8]}", f"orders,changed,{gone[9]}"]
+    )
+    record = world.app.catalog.recoveries(Purpose.RECOVERY)[-1]
+    assert (record.scenario, record.passed, record.resumed) == ("partial-loss", True, True)
+    assert record.loss_seconds is not None
+    assert record.loss_seconds < 60
+    assert not [name for name in world.indices() if name.startswith("verify-")]
+    assert not (world.app.state / "recoveries" / recovery["id"] / "copy").exists()
+    assert world.journals().open_ones() == []
+
+
+def test_the_runbook_is_filed_in_the_bucket_that_keeps_it_under_a_lock(world: World) -> None:
+    answer = world.cli("runbook", "--publish").answer
+    assert len(answer["published"]) == len(answer["pages"])
+    s3, bucket = world.sandbox.aws().client("s3"), world.app.environment.buckets[DOCUMENTS]
+    for place in answer["published"]:
+        key = place.removeprefix(f"s3://{bucket}/")
+        kept = s3.get_object(Bucket=bucket, Key=key)
+        assert kept["Body"].read().decode() == answer["pages"][key.rsplit("/", 1)[-1]]
+        assert kept.get("ObjectLockMode") == "GOVERNANCE"
+        assert kept.get("SSEKMSKeyId") == world.app.environment.key("compliance")
+
+
 def test_refusals_change_nothing(world: World) -> None:
     world.scale_shop(0)
     before = world.tree()
@@ -142,6 +199,18 @@ def test_refusals_change_nothing(world: World) -> None:
             ("storage-failure", "--minio-point", "20200101_000000", "--execute"),
             2,
             "no recovery point '20200101_000000'",
+        ),
+        (("partial-loss", "--execute"), 2, "say what to compare with"),
+        (("partial-loss", "--target-time", "2020-01-01T00:00:00Z", "--execute"), 2, "no recovery point"),
+        (
+            ("partial-loss", "--target-time", world.at(world.now()), "--bucket", "no-such", "--execute"),
+            2,
+            "holds no bucket no-such",
+        ),
+        (
+            ("partial-loss", "--target-time", world.at(world.now()), "--index", "no-such", "--execute"),
+            2,
+            "holds no index no-such",
         ),
         (
             (

@@ -11,12 +11,15 @@ COMMANDS = {
     "storage-failure": Lazy(
         at="aivo_backup.cli.recover.storage:storage", summary="The storage is lost: restore all three stores onto new."
     ),
+    "partial-loss": Lazy(
+        at="aivo_backup.cli.recover.partial:partial", summary="Some data is gone: bring back what production lacks."
+    ),
 }
 
 
 @click.group(cls=LazyGroup, lazy=COMMANDS)
 def recover() -> None:
-    """Recover from a disaster by plan: database-corruption or storage-failure.
+    """Recover from a disaster by plan: database-corruption, storage-failure or partial-loss.
 
     --plan shows every step, what it changes, how long it takes and how to undo it; --execute carries it out, asking
     before each destructive step; a recovery that was killed or failed goes on with --resume.

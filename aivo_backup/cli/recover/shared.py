@@ -71,6 +71,7 @@ def recover(
     request: Callable[[], R],
     build: Callable[[R], Procedure],
     given_up: Callable[[R], None] = lambda _request: None,
+    remove: Callable[[Journal], None] = lambda _journal: None,
 ) -> int:
     """Does what the mode says.
 
@@ -79,6 +80,7 @@ def recover(
         request: makes it from the command's options.
         build: makes the recovery from a request.
         given_up: starts what the applications need, when the recovery is abandoned.
+        remove: removes what a recovery that is given up has made beside production.
 
     Returns:
         the exit code.
@@ -88,7 +90,10 @@ def recover(
         journal = known.open_one(scenario)
         refuse_other_environment(journal, app.environment.name)
         _executor(app, mode, from_replica=False).abandon(
-            journal, applications(app), before=lambda: given_up(request_of(journal, kind))
+            journal,
+            applications(app),
+            before=lambda: given_up(request_of(journal, kind)),
+            after=lambda: remove(journal),
         )
         progress(f"{journal.entries.id} is given up; its applications run")
         return 0

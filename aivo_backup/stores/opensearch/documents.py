@@ -14,10 +14,13 @@ from typing import Any
 
 from aivo_backup.errors import BackupError, UnreachableError
 from aivo_backup.stores.opensearch.cluster import Cluster, is_red
-from aivo_backup.stores.port import EXAMPLES_BOUND, Difference
+from aivo_backup.stores.port import EXAMPLES_BOUND, Difference, Differing, Differs, unlisted
 
 PAGE = 500
 """Documents that are read and compared at a time."""
+
+WHOLE_INDEX = "the whole index"
+"""Stands for the documents of an index that production lacks."""
 
 _BULK_BYTES = 8_000_000
 _KEPT_OPEN = "5m"
@@ -46,18 +49,20 @@ class Put:
     kept: int
 
 
-def compare(cluster: Cluster, *, copy: str, live: str, unit: str) -> Difference:
+def compare(cluster: Cluster, *, copy: str, live: str, unit: str, each: Differing = unlisted) -> Difference:
     """How the live index differs from its copy.
 
     Args:
         unit: the index's name in the answer.
+        each: takes the id of every document that differs; of an index that is gone, the index alone.
 
     Raises:
         BackupError: a shard does not answer; no half of an index is ever compared.
         ClusterError, UnreachableError: as the cluster answers.
     """
     if not cluster.exists(live):
-        return Difference(unit=unit, lost=number_of(cluster, copy), examples=("the whole index",))
+        each(unit, Differs.LOST, WHOLE_INDEX)
+        return Difference(unit=unit, lost=number_of(cluster, copy), examples=(WHOLE_INDEX,))
     counts = {"lost": 0, "changed": 0, "newer": 0}
     examples: dict[str, list[str]] = {kind: [] for kind in counts}
 
@@ -65,6 +70,7 @@ def compare(cluster: Cluster, *, copy: str, live: str, unit: str) -> Difference:
         counts[kind] += 1
         if len(examples[kind]) < EXAMPLES_BOUND:
             examples[kind].append(document.id)
+        each(unit, Differs(kind), document.id)
 
     for document in missing(cluster, present=copy, absent=live):
         note("lost", document)

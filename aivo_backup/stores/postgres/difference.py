@@ -17,7 +17,7 @@ import psycopg
 from psycopg import sql
 
 from aivo_backup.errors import BackupError
-from aivo_backup.stores.port import EXAMPLES_BOUND, Difference, Progress
+from aivo_backup.stores.port import EXAMPLES_BOUND, Difference, Differing, Differs, Progress, unlisted
 from aivo_backup.stores.postgres.tables import Column, Connection, Key, Table, common, prepare, tables
 
 RANGE_ROWS = 10_000
@@ -25,6 +25,12 @@ RANGE_ROWS = 10_000
 
 OWN_SCHEMA = "aivo_backup"
 """Heartbeats are written every minute: they always differ, and mean nothing."""
+
+
+WHOLE_TABLE = "the whole table"
+"""Stands for the rows of a table that one side lacks."""
+
+_KINDS = (Differs.LOST, Differs.CHANGED, Differs.NEWER)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,11 +80,14 @@ def snapshots(copy: Connection, production: Connection) -> Generator[Pair]:
                 connection.execute("ROLLBACK")
 
 
-def compare(pair: Pair, units: Sequence[str], *, progress: Progress) -> tuple[Difference, ...]:
+def compare(
+    pair: Pair, units: Sequence[str], *, progress: Progress, each: Differing = unlisted
+) -> tuple[Difference, ...]:
     """The difference of each table, those that are equal included.
 
     Args:
         units: the tables that are compared.
+        each: takes the key of every row that differs; of a table that one side lacks, the table alone.
     """
     ours, theirs = pair.tables()
     found: list[Difference] = []
@@ -87,16 +96,18 @@ def compare(pair: Pair, units: Sequence[str], *, progress: Progress) -> tuple[Di
         if copied is not None and not copied.logged:
             progress(f"{unit} is unlogged: nothing of it can be brought back")
             continue
-        found.append(_difference(pair, unit, copied, live))
+        found.append(_difference(pair, unit, copied, live, each))
         progress(_told(found[-1]))
     return tuple(found)
 
 
-def _difference(pair: Pair, unit: str, copied: Table | None, live: Table | None) -> Difference:
+def _difference(pair: Pair, unit: str, copied: Table | None, live: Table | None, each: Differing) -> Difference:
     if live is None and copied is not None:
-        return Difference(unit=unit, lost=_count(pair.copy, copied), examples=("the whole table",))
+        each(unit, Differs.LOST, WHOLE_TABLE)
+        return Difference(unit=unit, lost=_count(pair.copy, copied), examples=(WHOLE_TABLE,))
     if copied is None and live is not None:
-        return Difference(unit=unit, newer=_count(pair.production, live), examples=("the whole table",))
+        each(unit, Differs.NEWER, WHOLE_TABLE)
+        return Difference(unit=unit, newer=_count(pair.production, live), examples=(WHOLE_TABLE,))
     if copied is None or live is None:
         return Difference(unit=unit)
     table = common(copied, live)
@@ -106,6 +117,9 @@ def _difference(pair: Pair, unit: str, copied: Table | None, live: Table | None)
         lost, newer, changed = lost + len(part.lost), newer + len(part.newer), changed + len(part.changed)
         for kept, keys in zip(examples, (part.lost, part.changed, part.newer), strict=True):
             kept.extend(table.key_text(key) for key in keys[: EXAMPLES_BOUND - len(kept)])
+        for how, keys in zip(_KINDS, (part.lost, part.changed, part.newer), strict=True):
+            for key in keys:
+                each(unit, how, table.key_text(key))
     return Difference(
         unit=unit, lost=lost, newer=newer, changed=changed, examples=tuple(chain(*examples))[:EXAMPLES_BOUND]
     )
