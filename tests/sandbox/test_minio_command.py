@@ -239,7 +239,7 @@ def test_a_store_that_swallows_everything_ends_in_one_line_and_nothing_half(
     world: World, proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for limit in ("_CONNECT_SECONDS", "_READ_SECONDS"):
-        monkeypatch.setattr(f"aivo_backup.stores.minio.lean.{limit}", 1.0)
+        monkeypatch.setattr(f"aivo_backup.stores.minio.lean.{limit}", 3.0)
     target = world.target("hole")
     store = world.engine(
         backup=aws_store(world.sandbox), target=minio_store(world.sandbox, endpoint=proxy.url), seconds=0.5
@@ -250,7 +250,11 @@ def test_a_store_that_swallows_everything_ends_in_one_line_and_nothing_half(
     assert raised.value.exit_code == ExitCode.UNREACHABLE
     assert "\n" not in str(raised.value)
     assert_some_and_whole(world, target)
+    monkeypatch.undo()
     proxy.break_with(None)
+    store = world.engine(
+        backup=aws_store(world.sandbox), target=minio_store(world.sandbox, endpoint=proxy.url), seconds=30
+    )
     store.restore(world.request(target))
     assert world.bodies(target) == world.bodies(world.bucket)
 
