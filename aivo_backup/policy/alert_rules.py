@@ -9,6 +9,7 @@ the labels away first. A run that another one superseded is neither success nor 
 failure.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -27,8 +28,8 @@ POINT_AGE = "backup:recovery_point_age:seconds"
 TEST_AGE = "backup:restore_test_age:seconds"
 
 LEVELS = (1, 2, 3)
-# The engineer at once; the manager when it has not been mended in four hours, the management after a day.
-_ESCALATES_AFTER = {1: "", 2: "4h", 3: "24h"}
+# The engineer at once; the manager when it is not mended four hours later, the management after a day.
+_ESCALATES_AFTER_MINUTES = {1: 0, 2: 4 * 60, 3: 24 * 60}
 # Of what a run may take at most: there is time to look before it is ended.
 _SLOW_SHARE = 0.8
 # How late the daily restore test may be before it is missing; as the report counts it.
@@ -50,7 +51,7 @@ class Alert:
     """Something that somebody is told about.
 
     Attributes:
-        lasting: how long it must be true before anybody is told, in Prometheus's words.
+        lasting_minutes: how long it must be true before anybody is told.
         level: whom it goes to first.
         escalates: it goes to the levels above when it lasts.
         summary: what is wrong; may quote labels as ``{{ $labels.component }}``.
@@ -60,7 +61,7 @@ class Alert:
 
     name: str
     expression: str
-    lasting: str
+    lasting_minutes: int
     summary: str
     mend: str
     level: int = 1
@@ -92,11 +93,12 @@ def rule_file(environment: Environment, contacts: Contacts) -> dict[str, Any]:
 
 def _as_rules(alert: Alert, environment: str, contacts: Contacts) -> list[Rule]:
     levels = LEVELS[alert.level - 1 :] if alert.escalates else (alert.level,)
+    told_after = _ESCALATES_AFTER_MINUTES[alert.level]
     return [
         {
             "alert": alert.name,
             "expr": alert.expression,
-            "for": alert.lasting if level == alert.level else _ESCALATES_AFTER[level],
+            "for": f"{alert.lasting_minutes + _ESCALATES_AFTER_MINUTES[level] - told_after}m",
             "labels": {"product": "aivo-backup", "environment": environment, "escalation": str(level), **alert.labels},
             "annotations": {
                 "summary": alert.summary,
@@ -140,14 +142,14 @@ def _runs(environment: Environment) -> list[Alert]:
         Alert(
             name="BackupFailed",
             expression=f'sum by (component, job_name, status) (increase({named.JOBS}{{status=~"{lost}"}}[1h])) > 0',
-            lasting="0m",
+            lasting_minutes=0,
             summary="{{ $labels.job_name }} {{ $labels.status }} within the last hour",
             mend="aivo-backup status, then aivo-backup doctor {{ $labels.component }}",
         ),
         Alert(
             name="BackupSuccessRateMissed",
             expression=f"{SUCCESS_RATIO_MONTH} < {objective:g}",
-            lasting="1h",
+            lasting_minutes=60,
             summary=f"{{{{ $labels.component }}}}: fewer than {objective:.1%} of a month's runs succeeded",
             mend="aivo-backup report monthly names the runs",
         ),
@@ -160,7 +162,7 @@ def _runs(environment: Environment) -> list[Alert]:
         Alert(
             name="BackupSlow",
             expression=f'{DURATION_P95}{{component="{component.value}",kind="{kind}"}} > {_SLOW_SHARE * seconds:g}',
-            lasting="15m",
+            lasting_minutes=15,
             summary=f"{component.value} ({kind}): runs take more than {_SLOW_SHARE:.0%} of the {seconds} s they may",
             mend="see what grew; raise the limit only as far as the RPO allows",
             labels={"component": component.value, "kind": kind},
@@ -180,14 +182,14 @@ def _retention(environment: Environment) -> list[Alert]:
         names = ", ".join(run.name for run in rows)
         # Absence counts from the first day on: an expiry that never ran leaves no moment to grow old.
         for name, expression, lasting in (
-            ("ExpiryMissing", f"time() - {newest} > {age}", "5m"),
-            ("NoExpiry", f"absent({newest})", f"{age}s"),
+            ("ExpiryMissing", f"time() - {newest} > {age}", 5),
+            ("NoExpiry", f"absent({newest})", math.ceil(age / 60)),
         ):
             found.append(
                 Alert(
                     name=name,
                     expression=expression,
-                    lasting=lasting,
+                    lasting_minutes=lasting,
                     summary=f"{component.value}: {names} has not succeeded when it was due; nothing expires",
                     mend=f"see the log of its last Job; aivo-backup {' '.join(rows[0].arguments)} --dry-run",
                     escalates=name == "ExpiryMissing",
@@ -204,7 +206,7 @@ def _proof(environment: Environment) -> list[Alert]:
         Alert(
             name="RecoveryPointTooOld",
             expression=f"{POINT_AGE} > {objectives.rpo_seconds}",
-            lasting="5m",
+            lasting_minutes=5,
             summary=f"{{{{ $labels.component }}}}: a loss now would exceed the RPO of {objectives.rpo_seconds} s",
             mend="aivo-backup doctor {{ $labels.component }}; aivo-backup backup {{ $labels.component }}",
             escalates=True,
@@ -215,7 +217,7 @@ def _proof(environment: Environment) -> list[Alert]:
                 f'time() - {named.NEWEST_POINT}{{component="{Component.POSTGRES.value}"}}'
                 f" > {_backup_age(environment, Component.POSTGRES)}"
             ),
-            lasting="5m",
+            lasting_minutes=5,
             summary="no new backup set; a recovery has ever more WAL to replay",
             mend="aivo-backup doctor postgres",
             escalates=True,
@@ -223,7 +225,7 @@ def _proof(environment: Environment) -> list[Alert]:
         Alert(
             name="RestoreTestFailed",
             expression=f"{named.TEST_PASSED} == 0",
-            lasting="0m",
+            lasting_minutes=0,
             summary="{{ $labels.component }}: what was restored is not what was backed up",
             mend="aivo-backup verify {{ $labels.component }} names what is damaged; restore from an older point",
             escalates=True,
@@ -231,7 +233,7 @@ def _proof(environment: Environment) -> list[Alert]:
         Alert(
             name="RestoreTestMissing",
             expression=f"{TEST_AGE} > {test_age}",
-            lasting="5m",
+            lasting_minutes=5,
             summary="{{ $labels.component }}: no restore test has passed for more than a day: nothing is proven",
             mend="see the function's log and its queue of failed events; aivo-backup verify {{ $labels.component }}",
             escalates=True,
@@ -239,21 +241,21 @@ def _proof(environment: Environment) -> list[Alert]:
         Alert(
             name="RestoreTestRateMissed",
             expression=f"{TEST_SUCCESS_RATIO_MONTH} < {objectives.verification_success_rate:g}",
-            lasting="1h",
+            lasting_minutes=60,
             summary="{{ $labels.component }}: too many of a month's restore tests failed",
             mend="aivo-backup report monthly names them",
         ),
         Alert(
             name="LossBeyondObjective",
             expression=f"{named.LOSS} > {objectives.rpo_seconds}",
-            lasting="0m",
+            lasting_minutes=0,
             summary=f"{{{{ $labels.component }}}}: the restored data was older than {objectives.rpo_seconds} s",
             mend="compare the heartbeats with the schedule: aivo-backup status",
         ),
         Alert(
             name="RestoreSlowerThanObjective",
             expression=f"{named.RESTORE_TIME} > {objectives.rto_seconds}",
-            lasting="0m",
+            lasting_minutes=0,
             summary=f"{{{{ $labels.component }}}}: the restore took more than {objectives.rto_seconds} s",
             mend="see the phases in the report; the store outgrew its restore rate",
         ),
@@ -262,7 +264,7 @@ def _proof(environment: Environment) -> list[Alert]:
         Alert(
             name=name,
             expression=f'absent({metric}{{component="{component.value}"}})',
-            lasting="25h" if metric == named.NEWEST_TEST else "1h",
+            lasting_minutes=25 * 60 if metric == named.NEWEST_TEST else 60,
             summary=f"{component.value}: {what} is known at all",
             mend=f"aivo-backup status; aivo-backup doctor {component.value}",
             escalates=True,
@@ -283,7 +285,7 @@ def _stores(environment: Environment) -> list[Alert]:
         Alert(
             name="WalLost",
             expression=f"{named.WAL_LOST} > 0",
-            lasting="5m",
+            lasting_minutes=5,
             summary="PostgreSQL believes {{ $value }} segments archived that the repository does not hold",
             mend="take a full backup now: points in time after the gap cannot be reached without it",
             level=2,
@@ -291,7 +293,7 @@ def _stores(environment: Environment) -> list[Alert]:
         Alert(
             name="WalArchivingFailing",
             expression=f"{named.ARCHIVE_FAILING} == 1",
-            lasting="10m",
+            lasting_minutes=10,
             summary="PostgreSQL cannot archive; its disk fills until it can",
             mend="aivo-backup doctor postgres; the sidecar's log says why",
             escalates=True,
@@ -299,14 +301,14 @@ def _stores(environment: Environment) -> list[Alert]:
         Alert(
             name="OpenSearchRed",
             expression=f'{named.CLUSTER_STATUS}{{status="red"}} == 1',
-            lasting="10m",
+            lasting_minutes=10,
             summary="OpenSearch lacks primary shards: its snapshots are partial, and partial counts as failed",
             mend="aivo-backup doctor opensearch",
         ),
         Alert(
             name="KmsKeyUnusable",
             expression=f"{named.KEY_USABLE} == 0",
-            lasting="2m",
+            lasting_minutes=2,
             summary="the KMS key of {{ $labels.key }} is disabled, about to be deleted, or closed to us",
             mend="cancel its deletion or enable it: without it, no backup can be read",
             escalates=True,
@@ -314,7 +316,7 @@ def _stores(environment: Environment) -> list[Alert]:
         Alert(
             name="KmsKeyGranted",
             expression=f"{named.KEY_GRANTS} > 0",
-            lasting="0m",
+            lasting_minutes=0,
             summary="somebody made {{ $value }} grants on the KMS key of {{ $labels.key }}",
             mend="aws kms list-grants; revoke what nobody can explain",
             level=2,
@@ -322,7 +324,7 @@ def _stores(environment: Environment) -> list[Alert]:
         Alert(
             name="BucketGrowing",
             expression=f"{named.BUCKET_SIZE} > {_GROWTH:g} * ({named.BUCKET_SIZE} offset 7d)",
-            lasting="1h",
+            lasting_minutes=60,
             summary="{{ $labels.bucket }} grew by more than half within a week",
             mend="see what grew: the store itself, or versions that no lifecycle ends",
         ),
@@ -332,7 +334,7 @@ def _stores(environment: Environment) -> list[Alert]:
                 f"kubelet_volume_stats_available_bytes{{{volumes}}}"
                 f" / kubelet_volume_stats_capacity_bytes{{{volumes}}} < {_VOLUME_LEFT:g}"
             ),
-            lasting="15m",
+            lasting_minutes=15,
             summary="{{ $labels.persistentvolumeclaim }} is nearly full",
             mend="records wait there for the catalog: see why they are not delivered",
         ),
@@ -344,7 +346,7 @@ def _publishers() -> list[Alert]:
         Alert(
             name="AgentAbsent",
             expression=f"absent({named.SOURCE_UP})",
-            lasting="10m",
+            lasting_minutes=10,
             summary="the agent publishes nothing: no heartbeat, and no other alert can go off",
             mend="kubectl rollout status deployment/aivo-backup-agent; its log",
             escalates=True,
@@ -352,21 +354,21 @@ def _publishers() -> list[Alert]:
         Alert(
             name="SourceDown",
             expression=f"{named.SOURCE_UP} == 0",
-            lasting="15m",
+            lasting_minutes=15,
             summary="{{ $labels.source }} does not answer the agent",
             mend="the agent's log names the reason; aivo-backup doctor",
         ),
         Alert(
             name="SourceStuck",
             expression=f'time() - {named.SOURCE_CHECKED}{{source!~"buckets|keys"}} > {3 * _HEARTBEAT_SECONDS}',
-            lasting="5m",
+            lasting_minutes=5,
             summary="the agent has waited for {{ $labels.source }} for a quarter of an hour",
             mend="the store accepts connections and does not answer; aivo-backup doctor",
         ),
         Alert(
             name="HeartbeatMissing",
             expression=f"time() - {named.HEARTBEAT} > {_HEARTBEAT_SECONDS}",
-            lasting="5m",
+            lasting_minutes=5,
             summary="no heartbeat in {{ $labels.component }}: the next restore cannot measure its loss",
             mend="aivo-backup agent --once names the reason",
         ),

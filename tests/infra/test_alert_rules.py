@@ -254,6 +254,17 @@ def test_an_alert_goes_off_when_it_must_and_only_then(judge: Judge, condition: C
     assert said == ""
 
 
+def test_nobody_is_told_before_those_below_them(prod: Plan) -> None:
+    after: dict[tuple[str, str], dict[str, int]] = {}
+    for rule in alerts_of(prod):
+        same = (rule["alert"], rule["labels"].get("component", ""))
+        after.setdefault(same, {})[rule["labels"]["escalation"]] = int(rule["for"].removesuffix("m"))
+    assert any(len(levels) == 3 for levels in after.values())
+    for levels in after.values():
+        minutes = [levels[level] for level in sorted(levels)]
+        assert minutes == sorted(set(minutes))
+
+
 def test_whoever_is_told_is_in_the_settings(prod: Plan) -> None:
     told = {rule["labels"]["escalation"]: rule["annotations"]["notify"] for rule in alerts_of(prod)}
     first = {"1": "data-reliability@aivo.com", "2": "infrastructure-manager@aivo.com", "3": "cto@aivo.com"}
