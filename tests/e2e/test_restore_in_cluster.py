@@ -81,7 +81,7 @@ def as_before(world: World) -> None:
 
 def insert(world: World, name: str) -> None:
     """A row that has reached the repository."""
-    world.psql(f"INSERT INTO kept VALUES ('{name}')")  # noqa: S608 - names of this file
+    world.psql(f"INSERT INTO kept VALUES ('{name}') ON CONFLICT DO NOTHING")  # noqa: S608 - names of this file
     segment = world.psql("SELECT pg_walfile_name(pg_switch_wal())").strip()
     world.wait(
         f"segment {segment} archived",
