@@ -7,7 +7,7 @@ import pytest
 
 from aivo_backup.catalog.records import RunStatus
 from aivo_backup.errors import BackupError
-from aivo_backup.policy.environment import BackupKind, Component
+from aivo_backup.policy.environment import Component
 from aivo_backup.policy.names import AGENT
 from tests.e2e.world import JOB_SECONDS, NAMESPACE, STORES, World
 
@@ -114,25 +114,6 @@ def test_the_agents_service_answers_with_the_runs_of_the_cluster(world: World, o
 
     # It reads the records once a minute.
     world.wait(f"a run of {name} among the agent's metrics", counted, seconds=150.0)
-
-
-def test_a_run_that_is_killed_half_way_is_a_failed_run_and_the_next_succeeds(
-    world: World, outcomes: dict[str, str]
-) -> None:
-    assert outcomes
-    name = next(
-        one.name
-        for one in world.app.environment.backups
-        if one.component is Component.POSTGRES and one.kind is BackupKind.FULL
-    )
-    before = len(world.runs(name))
-    job = world.start(name)
-    world.wait(f"{job} at work", lambda: "takes a full backup" in world.logs(job))
-    world.kill(job)
-    # The Job's own second attempt is the next run.
-    assert world.ended(job) == "Complete"
-    left = [run.status for run in world.runs(name)[before:]]
-    assert left == [RunStatus.FAILED, RunStatus.SUCCEEDED]
 
 
 def test_the_stores_have_the_names_of_the_settings(world: World) -> None:
