@@ -9,6 +9,9 @@ import pytest
 
 from aivo_backup.catalog.records import Purpose
 from aivo_backup.policy.names import DOCUMENTS
+from aivo_backup.recovery.consistency import reconcile
+from aivo_backup.stores.minio.s3 import S3ObjectStore
+from aivo_backup.stores.postgres.archive import connect
 from tests.sandbox.recovery_world import World, new_world
 
 FULL = os.environ.get("AIVO_BACKUP_TESTS") == "full"
@@ -27,6 +30,36 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Generator[World]:
 
 
 CORRUPTION = ("check-target", "stop-applications", "restore-database", "verify-database", "start-applications")
+
+
+def followed(world: World) -> dict[str, tuple[int, tuple[str, ...]]]:
+    """How many references of each kind lead to nothing, and which."""
+    app = world.app
+    with connect(app.postgres_login) as connection:
+        found = reconcile(
+            app.environment.recovery.references,
+            connection=connection,
+            objects=S3ObjectStore(app.minio_source),
+            cluster=app.opensearch_cluster,
+        )
+    return {each.name: (each.missing, each.examples) for each in found}
+
+
+def test_references_that_lead_to_nothing_are_told_by_name(world: World) -> None:
+    world.scale_shop(0)
+    assert followed(world) == {"receipts": (0, ()), "orders": (0, ())}
+    first, second = sorted(world.orders())[:2]
+    key = f"{first // 100:05d}/{first:08d}.txt"
+    kept, document = (
+        world.app.minio_source.get_object(Bucket="receipts", Key=key)["Body"].read(),
+        world.documents()[str(second)],
+    )
+    world.app.minio_source.delete_object(Bucket="receipts", Key=key)
+    world.app.opensearch_cluster.delete("orders", "_doc", str(second), what="test")
+    assert followed(world) == {"receipts": (1, (key,)), "orders": (1, (str(second),))}
+    world.app.minio_source.put_object(Bucket="receipts", Key=key, Body=kept)
+    world.app.opensearch_cluster.put("orders", "_doc", str(second), what="test", body={"total": document})
+    assert followed(world) == {"receipts": (0, ()), "orders": (0, ())}
 
 
 def garble(world: World) -> None:
