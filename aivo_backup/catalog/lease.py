@@ -11,7 +11,7 @@ seen to be dead and taken over at once.
 
 import json
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 TERM = timedelta(seconds=120)
 """How long a lease holds without being renewed: a killed run blocks the next one, elsewhere, for two minutes at
 most."""
+
+_LOOK_SECONDS = 5.0
 
 RESTORE = "restore"
 """The purpose of leases that keep restores into one production store apart; a backup may run meanwhile."""
@@ -72,17 +74,19 @@ class Lease:
         self._clock = clock
 
     @contextmanager
-    def held(self, holder: str) -> Generator[None]:
+    def held(self, holder: str, *, sleep: Callable[[float], None] | None = None) -> Generator[None]:
         """Holds the lease for the block, renewing it in the background.
 
         Args:
             holder: who holds it: the id of the run.
+            sleep: waits so many seconds. When given, a lease that nobody renews is waited for until it runs out, which
+                takes two minutes at most; one that is renewed is seen to be so within half a minute.
 
         Raises:
             LeaseHeldError: another run holds it; nothing was changed.
             LeaseLostError: it was lost while the block ran (a clock far off, or AWS away for longer than the term).
         """
-        etag = self._take(holder)
+        etag = self._take(holder) if sleep is None else self._take_unless_renewed(holder, sleep)
         done, lost = threading.Event(), threading.Event()
         state = {"etag": etag}
 
@@ -108,6 +112,19 @@ class Lease:
                 self._free(holder, state["etag"])
         if lost.is_set():
             raise LeaseLostError(f"{self._key} was taken over while {holder} ran", mend="see the run that holds it now")
+
+    def _take_unless_renewed(self, holder: str, sleep: Callable[[float], None]) -> str:
+        first = self._current()
+        # A clock that is behind the holder's must not wait for ever.
+        for _ in range(round(2 * TERM.total_seconds() / _LOOK_SECONDS)):
+            try:
+                return self._take(holder)
+            except LeaseHeldError:
+                current = self._current()
+                if first is None or current is None or current.etag != first.etag:
+                    raise
+            sleep(_LOOK_SECONDS)
+        return self._take(holder)
 
     def _take(self, holder: str) -> str:
         current = self._current()

@@ -1,6 +1,7 @@
 """`aivo-backup backup`: what the CronJobs run."""
 
 import os
+import time
 from typing import IO
 
 import click
@@ -48,7 +49,8 @@ def backup(
 ) -> None:
     """Take one backup of COMPONENT (postgres, minio or opensearch) and record it.
 
-    A run that finds another one of the same component at work is recorded as superseded and exits 0.
+    A run that finds another one of the same component at work is recorded as superseded and exits 0. One that finds
+    what a killed run left waits for it to run out, two minutes at most.
     """
     if expected_pass is not None and component is not Component.POSTGRES:
         raise UsageError(f"{component} has no cipher pass", mend="--expected-pass belongs to postgres")
@@ -63,6 +65,7 @@ def backup(
         job=job_name(),
         clock=app.clock,
         progress=progress,
+        sleep=time.sleep,
     )
     if as_json:
         print_json(result)

@@ -1,5 +1,7 @@
 """One backup run: under the component's lease, and recorded however it ends."""
 
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -12,6 +14,8 @@ from aivo_backup.jobs.filing import file_failure
 from aivo_backup.jobs.identity import record_id
 from aivo_backup.policy.environment import BackupKind
 from aivo_backup.stores.port import Clock, PartialBackupError, Progress, Store, TakenBackup
+
+_INTERRUPTED = "the run was ended before it could tell how it went"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,11 +35,16 @@ def run_backup(
     job: str,
     clock: Clock,
     progress: Progress,
+    sleep: Callable[[float], None],
 ) -> BackupResult:
     """Backs up one store and files the run and its recovery point.
 
+    The run is put down as one that was ended half way before it begins: even one that is killed leaves its evidence,
+    which the next run delivers.
+
     Args:
         job: the name of the schedule that started it; ``manual`` when a person did.
+        sleep: waits so many seconds, for the lease of a run that died to run out: its retry is the next run.
 
     Returns:
         the run and the point. A run that the lease held back is filed as superseded.
@@ -63,23 +72,25 @@ def run_backup(
             version=__version__,
         )
 
-    try:
-        with lease.held(run_id):
-            taken = store.backup(kind, now=started, progress=progress)
-    except LeaseHeldError as error:
-        run = ended(RunStatus.SUPERSEDED, error=str(error))
+    with ExitStack() as announcement:
+        try:
+            with lease.held(run_id, sleep=sleep):
+                announcement.enter_context(catalog.announced(ended(RunStatus.FAILED, error=_INTERRUPTED)))
+                taken = store.backup(kind, now=started, progress=progress)
+        except LeaseHeldError as error:
+            run = ended(RunStatus.SUPERSEDED, error=str(error))
+            catalog.append(run)
+            return BackupResult(run=run, point=None)
+        except BackupError as error:
+            status = RunStatus.PARTIAL if isinstance(error, PartialBackupError) else RunStatus.FAILED
+            file_failure(catalog, ended(status, error=str(error)), error)
+            raise
+        point = recovery_point(store, kind, run_id, started, taken)
+        run = ended(RunStatus.SUCCEEDED, taken)
+        # The point first: a run that says it succeeded must never name a point that the catalog lacks.
+        catalog.append(point)
         catalog.append(run)
-        return BackupResult(run=run, point=None)
-    except BackupError as error:
-        status = RunStatus.PARTIAL if isinstance(error, PartialBackupError) else RunStatus.FAILED
-        file_failure(catalog, ended(status, error=str(error)), error)
-        raise
-    point = recovery_point(store, kind, run_id, started, taken)
-    run = ended(RunStatus.SUCCEEDED, taken)
-    # The point first: a run that says it succeeded must never name a point that the catalog lacks.
-    catalog.append(point)
-    catalog.append(run)
-    return BackupResult(run=run, point=point)
+        return BackupResult(run=run, point=point)
 
 
 def recovery_point(store: Store, kind: BackupKind, run_id: str, started: datetime, taken: TakenBackup) -> RecoveryPoint:

@@ -4,6 +4,7 @@ MinIO serves as the component, because its restore test needs nothing but S3.
 """
 
 import json
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -110,6 +111,7 @@ def backed_up(deployed: Environment, s3: "S3Client", catalog: Catalog) -> str:
         job="minio-backup",
         clock=utc_now,
         progress=silent,
+        sleep=time.sleep,
     )
     assert result.run.status is RunStatus.SUCCEEDED
     assert result.point is not None

@@ -1,5 +1,8 @@
 """Every run, test and reconciliation is filed however it ends, and nothing is green that was not seen."""
 
+import os
+import signal
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -80,9 +83,18 @@ def lease(s3: "S3Client", clock: SetClock) -> Lease:
     )
 
 
-def take(store: ToldStore, catalog: Catalog, lease: Lease) -> BackupResult:
+def take(
+    store: ToldStore, catalog: Catalog, lease: Lease, *, sleep: Callable[[float], None] = lambda seconds: None
+) -> BackupResult:
     return run_backup(
-        store, BackupKind.FULL, catalog=catalog, lease=lease, job="nightly", clock=store.clock, progress=silent
+        store,
+        BackupKind.FULL,
+        catalog=catalog,
+        lease=lease,
+        job="nightly",
+        clock=store.clock,
+        progress=silent,
+        sleep=sleep,
     )
 
 
@@ -126,6 +138,30 @@ def test_a_run_held_back_by_the_lease_is_superseded_and_touches_nothing(
     )
 
 
+def test_a_run_that_was_killed_is_a_failed_run_and_its_retry_succeeds(
+    store: ToldStore, catalog: Catalog, lease: Lease, tmp_path: Path
+) -> None:
+    at_work = tmp_path / "at work"
+    child = os.fork()
+    if child == 0:
+        store.meanwhile = lambda: (at_work.touch(), time.sleep(60))
+        take(store, catalog, lease)
+        os._exit(0)
+    while not at_work.exists():
+        time.sleep(0.01)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    store.clock.forward(60)
+    # AWS is in this process, so the killed one's lease died with it; here it is held by a run that is never heard of.
+    held = lease.held("killed")
+    held.__enter__()
+    result = take(store, catalog, lease, sleep=store.clock.forward)
+    killed, retry = catalog.runs()
+    assert (killed.status, killed.recovery_point, killed.late) == (RunStatus.FAILED, None, True)
+    assert "was ended before" in killed.error
+    assert (retry, retry.status) == (result.run, RunStatus.SUCCEEDED)
+
+
 def point_of(store: ToldStore, catalog: Catalog, lease: Lease) -> RecoveryPoint:
     point = take(store, catalog, lease).point
     assert point is not None
@@ -137,10 +173,12 @@ def test_a_restore_test_files_loss_phases_and_checks(
 ) -> None:
     point = point_of(store, catalog, lease)
     store.heartbeat = store.clock() - timedelta(seconds=40)
-    record = verify_now(store, point, catalog, tmp_path)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    record = verify_now(store, point, catalog, scratch)
     assert (record.passed, record.loss_seconds, [phase.name for phase in record.phases]) == (True, 40, ["fetch"])
     assert catalog.restores() == [record]
-    assert list(tmp_path.iterdir()) == [], "the scratch folder must be gone"
+    assert list(scratch.iterdir()) == [], "the scratch folder must be gone"
 
 
 def verify_now(store: ToldStore, point: RecoveryPoint, catalog: Catalog, scratch: Path) -> Restore:

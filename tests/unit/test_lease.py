@@ -77,6 +77,30 @@ def test_a_killed_holder_is_taken_over_after_the_term_and_not_before(lease: Leas
         pass
 
 
+def test_whoever_waits_takes_over_from_the_dead_and_not_from_one_at_work(lease: Lease, clock: SetClock) -> None:
+    killed = lease.held("killed")
+    killed.__enter__()
+    begun = clock()
+    with lease.held("retry", sleep=clock.forward):
+        assert clock() - begun >= TERM
+        looks: list[float] = []
+        renewed: list[object] = []
+
+        def the_holder_renews(seconds: float) -> None:
+            clock.forward(seconds)
+            looks.append(seconds)
+            renewed.append(again := lease.held("retry"))
+            again.__enter__()
+
+        with pytest.raises(LeaseHeldError, match="held by retry"), lease.held("other", sleep=the_holder_renews):
+            pass
+        assert len(looks) == 1
+        behind: list[float] = []
+        with pytest.raises(LeaseHeldError), lease.held("other", sleep=behind.append):
+            pass
+        assert TERM.total_seconds() < sum(behind) < 3 * TERM.total_seconds(), "a clock that stands still"
+
+
 def test_a_holder_killed_on_this_machine_is_taken_over_at_once(lease: Lease, s3: "S3Client") -> None:
     """A process of its own wrote the lease and died with it."""
     argv = [sys.executable, "-c", _SAY_AND_WAIT]
