@@ -295,7 +295,7 @@ def test_newer_objects_are_told_rescued_taken_back_and_brought_in_again(world: W
     assert f"2 objects written after the point: exported to {folder}" in done.stdout
     assert len(world.contents(target)) == OBJECTS // 3
     again = world.cli.run(*world.restore(*asked, "--rescue", str(folder), "--yes"))
-    assert (again.code, "is not empty" in again.line) == (ExitCode.USAGE, True), again.err
+    assert (again.code, "is not empty" in again.line) == (ExitCode.REFUSED, True), again.err
     back = world.answer("restore", "minio", "--import", str(folder), "--overwrite", "--yes")
     assert back["changes"] == {"create": 1, "replace": 1}
     assert world.bodies(target) == before

@@ -4,21 +4,17 @@
 
     FOLDER/manifest.ndjson     one line per object, in the order of keys: its key, file, metadata and digest
     FOLDER/objects/000/000001  the contents; numbered, since a key may be no file name
-
-The manifest gets its name last: a folder without one is of an export that did not end.
 """
 
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from aivo_backup.errors import BackupError, RefusedError, UsageError
 from aivo_backup.policy.codec import format_time
+from aivo_backup.stores.bundle import unfinished
 from aivo_backup.stores.minio.objects import AbsentError, ListedObject, ObjectStore
 from aivo_backup.stores.minio.ordered import in_order
 from aivo_backup.stores.minio.reading import Patience, steady
@@ -29,30 +25,6 @@ _OBJECTS = "objects"
 _PER_FOLDER = 1000
 _CHUNK_BYTES = 1024 * 1024
 _PROGRESS_EVERY = 1000
-
-
-def require_fresh(folder: Path, size_bytes: int) -> None:
-    """Looks that a folder can take a bundle; makes it when it is missing.
-
-    Args:
-        size_bytes: of the objects that will go in.
-
-    Raises:
-        UsageError: it has something in it, or cannot be made.
-        RefusedError: its disk has too little room.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
-            raise UsageError(f"the rescue folder {folder} is not empty", mend="name a new one")
-    except OSError as error:
-        raise UsageError(f"the rescue folder {folder}: {error.strerror}", mend="name one that can be made") from error
-    free = shutil.disk_usage(folder).free
-    if free < size_bytes:
-        raise RefusedError(
-            f"the newer objects take {size_bytes} bytes, and {folder} has {free} free; nothing was changed",
-            mend="name a folder on a larger disk",
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,30 +45,20 @@ class Exporter:
 
         Args:
             keys: in the order of a listing; one that is gone meanwhile is passed over.
-            folder: an empty one; see :func:`require_fresh`.
+            folder: an empty one; see :func:`~aivo_backup.stores.bundle.require_fresh`.
 
         Raises:
             BackupError: reading or writing failed; the bundle has no manifest then.
         """
-        unfinished = folder / f"{MANIFEST}.unfinished"
         count = size = 0
-        try:
-            with unfinished.open("w", encoding="utf-8") as manifest:
-                for line in in_order(self._steps(keys, folder), threads=self.threads):
-                    if line is not None:
-                        manifest.write(json.dumps(line, ensure_ascii=False) + "\n")
-                        count += 1
-                        size += line["size"]
-                        if count % _PROGRESS_EVERY == 0:
-                            progress(f"{count} newer objects exported to {folder}")
-            # What is exported is about to be overwritten where it came from.
-            os.sync()
-            unfinished.rename(folder / MANIFEST)
-        except OSError as error:
-            raise BackupError(
-                f"the rescue bundle {folder} could not be written: {error.strerror}; nothing was restored",
-                mend="make room, or name another folder",
-            ) from error
+        with unfinished(folder, MANIFEST) as file, file.open("w", encoding="utf-8") as manifest:
+            for line in in_order(self._steps(keys, folder), threads=self.threads):
+                if line is not None:
+                    manifest.write(json.dumps(line, ensure_ascii=False) + "\n")
+                    count += 1
+                    size += line["size"]
+                    if count % _PROGRESS_EVERY == 0:
+                        progress(f"{count} newer objects exported to {folder}")
         return RescueBundle(folder=folder, units=(self.bucket,) if count else (), items=count, bytes=size)
 
     def _steps(self, keys: Iterable[str], folder: Path) -> Iterator[Callable[[], dict[str, Any] | None]]:

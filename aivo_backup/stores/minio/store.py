@@ -8,6 +8,7 @@ from pathlib import Path
 from aivo_backup.catalog.records import Artefact, RecoveryPoint
 from aivo_backup.errors import ConfigurationError
 from aivo_backup.policy.environment import BackupKind, Component, MinioSettings
+from aivo_backup.stores.bundle import require_fresh
 from aivo_backup.stores.minio.backup import CHECKPOINT_OBJECTS, BackupRun
 from aivo_backup.stores.minio.bringing import BroughtBack, Importer
 from aivo_backup.stores.minio.difference import differences
@@ -17,7 +18,7 @@ from aivo_backup.stores.minio.objects import ObjectStore
 from aivo_backup.stores.minio.plan import PlannedChange, RestorePlan, RestoreRequest, Selection
 from aivo_backup.stores.minio.points import Points
 from aivo_backup.stores.minio.reading import Patience
-from aivo_backup.stores.minio.rescue import Exporter, Rescued, require_fresh
+from aivo_backup.stores.minio.rescue import Exporter, Rescued
 from aivo_backup.stores.minio.restore import Restorer
 from aivo_backup.stores.minio.spool import Spool
 from aivo_backup.stores.minio.verify import RestoreTest, facts_of
@@ -209,7 +210,7 @@ class MinioStore:
                     size += planned.present
 
             restorer.plan(request, each=note)
-            require_fresh(folder, size)
+            require_fresh(folder, size_bytes=size)
             exporter = Exporter(
                 store=restorer.target, bucket=request.into, threads=self.settings.transfers, patience=self.patience
             )

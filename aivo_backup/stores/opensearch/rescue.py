@@ -1,22 +1,20 @@
 """What a restore would lose of production's newer documents: exported before it, imported again after.
 
 A bundle is a folder: one file per index, a document a line (``_id``, ``_routing`` where it has one, ``_source``), and
-``rescue.json`` that says what they are. It can be read without this program. ``rescue.json`` comes last: a folder
-without one is of an export that did not end.
+``rescue.json`` that says what they are. It can be read without this program.
 """
 
 import hashlib
 import json
-import os
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from aivo_backup.errors import ConfigurationError, RefusedError, VerificationError
+from aivo_backup.errors import ConfigurationError, RefusedError
 from aivo_backup.policy.codec import from_json, to_json
+from aivo_backup.stores.bundle import file_name, require_unchanged, unfinished
 from aivo_backup.stores.opensearch.cluster import Cluster
 from aivo_backup.stores.opensearch.documents import Document, put, written_after
 from aivo_backup.stores.port import Progress, RescueBundle
@@ -55,24 +53,6 @@ class Imported:
     kept: int
 
 
-def require_fresh(folder: Path) -> None:
-    """Makes the folder of a bundle.
-
-    Raises:
-        RefusedError: it holds something.
-        ConfigurationError: it cannot be made.
-    """
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        taken = any(folder.iterdir())
-    except OSError as error:
-        raise ConfigurationError(
-            f"cannot make {folder}: {error.strerror}", mend="name another folder; nothing was restored"
-        ) from error
-    if taken:
-        raise RefusedError(f"{folder} is not empty", mend="name a new folder for the rescued documents")
-
-
 def export(
     cluster: Cluster, copies: Mapping[str, str], folder: Path, *, after: str, now: datetime, progress: Progress
 ) -> RescueBundle:
@@ -80,7 +60,7 @@ def export(
 
     Args:
         copies: live index to its restored copy.
-        folder: an empty one; see :func:`require_fresh`.
+        folder: an empty one; see :func:`~aivo_backup.stores.bundle.require_fresh`.
         after: the snapshot that the copies are of.
 
     Raises:
@@ -88,24 +68,17 @@ def export(
         BackupError: a shard does not answer, or an index keeps no sources.
     """
     written: list[RescuedIndex] = []
-    try:
+    with unfinished(folder, MANIFEST) as manifest:
         for number, (index, copy) in enumerate(sorted(copies.items())):
-            file = folder / f"{number:04d}-{re.sub(r'[^A-Za-z0-9_.-]', '_', index)}.ndjson"
+            file = folder / file_name(number, index, "ndjson")
             entry = _export_index(index, written_after(cluster, copy=copy, live=index), file)
             if entry.documents:
                 written.append(entry)
                 progress(f"{index}: {entry.documents} documents exported to {file.name}")
             else:
                 file.unlink()
-        manifest = Rescued(format=_FORMAT, after=after, exported=now, indices=tuple(written))
-        unfinished = folder / f"{MANIFEST}.unfinished"
-        unfinished.write_text(json.dumps(to_json(manifest), indent=1), encoding="utf-8")
-        os.sync()  # what is exported is about to be replaced where it came from
-        unfinished.rename(folder / MANIFEST)
-    except OSError as error:
-        raise ConfigurationError(
-            f"cannot write {folder}: {error.strerror}", mend="make room, or name another folder; nothing was restored"
-        ) from error
+        rescued = Rescued(format=_FORMAT, after=after, exported=now, indices=tuple(written))
+        manifest.write_text(json.dumps(to_json(rescued), indent=1), encoding="utf-8")
     return RescueBundle(
         folder=folder,
         units=tuple(entry.index for entry in written),
@@ -164,13 +137,7 @@ def _read(folder: Path) -> Rescued:
             f"{folder} holds no rescued documents: {error}", mend="name the bundle's folder"
         ) from error
     for entry in manifest.indices:
-        try:
-            with (folder / entry.file).open("rb") as content:
-                digest = hashlib.file_digest(content, "sha256").hexdigest()
-        except OSError as error:
-            raise VerificationError(f"{entry.file} of the bundle in {folder} is gone: {error.strerror}") from error
-        if digest != entry.sha256:
-            raise VerificationError(f"{entry.file} of the bundle in {folder} is not as it was exported")
+        require_unchanged(folder / entry.file, entry.sha256)
     return manifest
 
 

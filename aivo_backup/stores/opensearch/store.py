@@ -15,6 +15,7 @@ from aivo_backup.catalog.records import Fact, RecoveryPoint
 from aivo_backup.errors import BackupError, RefusedError
 from aivo_backup.policy.codec import format_time
 from aivo_backup.policy.environment import BackupKind, Component, OpenSearchSettings
+from aivo_backup.stores.bundle import require_fresh
 from aivo_backup.stores.opensearch import facts as noted
 from aivo_backup.stores.opensearch.cluster import Cluster, in_batches
 from aivo_backup.stores.opensearch.expiry import SnapshotExpiry, plan_expiry
@@ -23,7 +24,7 @@ from aivo_backup.stores.opensearch.newer import Newer, newer_than
 from aivo_backup.stores.opensearch.plan import Planner, RestoreMode, RestorePlan, RestoreRequest
 from aivo_backup.stores.opensearch.recovery import existing
 from aivo_backup.stores.opensearch.repository import Repository, repository_body
-from aivo_backup.stores.opensearch.rescue import Imported, export, import_bundle, require_fresh
+from aivo_backup.stores.opensearch.rescue import Imported, export, import_bundle
 from aivo_backup.stores.opensearch.restore import Restorer, RestoreResult
 from aivo_backup.stores.opensearch.snapshots import Snapshot, Snapshots
 from aivo_backup.stores.opensearch.states import SnapshotOutcome

@@ -6,8 +6,6 @@ without this program.
 
 import hashlib
 import json
-import os
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -16,8 +14,9 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
-from aivo_backup.errors import BackupError, ConfigurationError, RefusedError, VerificationError
+from aivo_backup.errors import BackupError, ConfigurationError, RefusedError
 from aivo_backup.policy.codec import from_json, to_json
+from aivo_backup.stores.bundle import file_name, require_fresh, require_unchanged, unfinished
 from aivo_backup.stores.port import Progress, RescueBundle
 from aivo_backup.stores.postgres.difference import Pair, TableDifference
 from aivo_backup.stores.postgres.rows import BroughtBack, Writing, batches, parents_first, rows_of
@@ -64,25 +63,18 @@ def export_newer(
         ConfigurationError: it cannot be written.
         BackupError: production cannot be read.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise RefusedError(f"{folder} is not empty", mend="name a new folder for the rescued rows")
+    require_fresh(folder)
     ours, theirs = pair.tables()
     written: list[RescuedTable] = []
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with unfinished(folder, MANIFEST) as manifest:
         for number, unit in enumerate(unit for unit in units if unit in theirs):
             live = theirs[unit]
             entry = _export_table(pair, live, ours.get(unit), folder, number)
             if entry.rows:
                 written.append(entry)
                 progress(f"{unit}: {entry.rows} rows exported to {entry.file}")
-        manifest = Rescued(format=_FORMAT, after=after, exported=now, tables=tuple(written))
-        text = json.dumps(to_json(manifest), indent=1)
-        (folder / MANIFEST).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ConfigurationError(
-            f"cannot write {folder}: {error.strerror}", mend="make room, or name another folder; nothing was restored"
-        ) from error
+        rescued = Rescued(format=_FORMAT, after=after, exported=now, tables=tuple(written))
+        manifest.write_text(json.dumps(to_json(rescued), indent=1), encoding="utf-8")
     return RescueBundle(
         folder=folder,
         units=tuple(entry.unit for entry in written),
@@ -95,7 +87,7 @@ def _export_table(pair: Pair, live: Table, copied: Table | None, folder: Path, n
     # Compared by what both know; where a key tells the rows apart, every column that production has is exported.
     compared = common(live, copied) if copied else live
     exported = replace(live, key=compared.key) if compared.key else compared
-    file = folder / f"{number:04d}-{re.sub(r'[^A-Za-z0-9_.-]', '_', live.unit)}.csv"
+    file = folder / file_name(number, live.unit, "csv")
     rows, digest = 0, hashlib.sha256()
     with file.open("wb") as output:
 
@@ -112,8 +104,6 @@ def _export_table(pair: Pair, live: Table, copied: Table | None, folder: Path, n
                     for data in rows_of(pair.production, exported, keys, options="(FORMAT csv)"):
                         write(data)
                     rows += len(keys)
-        output.flush()
-        os.fsync(output.fileno())
     if rows == 0:
         file.unlink()
     columns = tuple(column.name for column in exported.columns)
@@ -185,14 +175,7 @@ def _read(folder: Path) -> Rescued:
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"{folder} holds no rescued rows: {error}", mend="name the bundle's folder") from error
     for entry in manifest.tables:
-        digest = hashlib.sha256()
-        try:
-            for data in _chunks(folder / entry.file):
-                digest.update(data)
-        except OSError as error:
-            raise VerificationError(f"{entry.file} of the bundle in {folder} is gone: {error.strerror}") from error
-        if digest.hexdigest() != entry.sha256:
-            raise VerificationError(f"{entry.file} of the bundle in {folder} is not as it was exported")
+        require_unchanged(folder / entry.file, entry.sha256)
     return manifest
 
 
