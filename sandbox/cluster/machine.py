@@ -139,6 +139,20 @@ def _contained(place: Place) -> Iterator[int]:
     yield from sorted(seen)
 
 
+def processes_of(place: Place, pod: str) -> list[int]:
+    """What runs of our program in a pod, by its UID."""
+    found: list[int] = []
+    for pid in _contained(place):
+        try:
+            groups = Path(f"/proc/{pid}/cgroup").read_text()
+            argv = Path(f"/proc/{pid}/cmdline").read_bytes()
+        except OSError:
+            continue
+        if f"pod{pod}" in groups and b"aivo-backup" in argv:
+            found.append(pid)
+    return found
+
+
 def _end(pids: Sequence[int]) -> None:
     for pid in pids:
         try:

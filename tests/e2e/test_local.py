@@ -2,14 +2,24 @@
 
 import re
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import pytest
 
 from aivo_backup.catalog.records import RunStatus
 from aivo_backup.errors import BackupError
-from aivo_backup.policy.environment import Component
+from aivo_backup.policy.environment import BackupKind, Component
 from aivo_backup.policy.names import AGENT
 from tests.e2e.world import JOB_SECONDS, NAMESPACE, STORES, World
+
+
+@dataclass(frozen=True, kw_only=True)
+class Killed:
+    """A Job whose first attempt was killed, and how many runs its CronJob had left before."""
+
+    cronjob: str
+    job: str
+    before: int
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +35,22 @@ def outcomes(world: World) -> dict[str, str]:
 
     with ThreadPoolExecutor(len(by_component)) as pool:
         return {name: how for part in pool.map(run, by_component.values()) for name, how in part.items()}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def killed(world: World, outcomes: dict[str, str]) -> Killed:
+    """A backup that was killed half way; its Job makes a second attempt, which the other tests do not wait for."""
+    assert outcomes
+    name = next(
+        one.name
+        for one in world.app.environment.backups
+        if one.component is Component.POSTGRES and one.kind is BackupKind.FULL
+    )
+    before = len(world.runs(name))
+    job = world.start(name)
+    world.wait(f"{job} at work", lambda: "takes a full backup" in world.logs(job))
+    world.kill(job)
+    return Killed(cronjob=name, job=job, before=before)
 
 
 def test_every_cronjob_runs_in_a_container(world: World, outcomes: dict[str, str]) -> None:
@@ -121,3 +147,10 @@ def test_the_stores_have_the_names_of_the_settings(world: World) -> None:
     for name in ("minio", "opensearch", "postgresql"):
         answer = world.kubectl("exec", *where, "--", "getent", "hosts", f"{name}.{STORES}.svc.cluster.local")
         assert answer.split()[1] == f"{name}.{STORES}.svc.cluster.local"
+
+
+def test_a_run_that_is_killed_half_way_is_a_failed_run_and_the_next_succeeds(world: World, killed: Killed) -> None:
+    # The Job's own second attempt is the next run.
+    assert world.ended(killed.job) == "Complete"
+    left = [run.status for run in world.runs(killed.cronjob)[killed.before :]]
+    assert left == [RunStatus.FAILED, RunStatus.SUCCEEDED]

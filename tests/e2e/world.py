@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import Any
 from aivo_backup.catalog.records import BackupRun, RecoveryPoint
 from aivo_backup.composition import App
 from sandbox import lifecycle
+from sandbox.cluster import machine
 from sandbox.cluster.kubectl import Kubectl
 
 NAMESPACE = "aivo-system"
@@ -65,8 +67,17 @@ class World:
         return self.kubectl.get("pods", namespace=NAMESPACE, selector=f"job-name={job}")
 
     def logs(self, job: str) -> str:
-        """What its pods said."""
-        return self.kubectl("logs", f"--namespace={NAMESPACE}", f"--selector=job-name={job}", "--tail=50")
+        """What its pods said so far; nothing while their containers are being made."""
+        return self.kubectl.run("logs", f"--namespace={NAMESPACE}", f"--selector=job-name={job}", "--tail=50").stdout
+
+    def kill(self, job: str) -> None:
+        """SIGKILL to the processes of the job's pods, from outside: nothing in them can notice or tidy up."""
+        killed = 0
+        for pod in self.pods(job):
+            for pid in machine.processes_of(self.kubectl.place, str(pod["metadata"]["uid"])):
+                os.kill(pid, signal.SIGKILL)
+                killed += 1
+        assert killed, f"no process of {job} was found"
 
     def runs(self, cronjob: str) -> list[BackupRun]:
         """What the catalog has of a CronJob's runs, oldest first."""
