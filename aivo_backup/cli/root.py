@@ -23,6 +23,7 @@ COMMANDS: Mapping[str, Lazy] = {
     "agent": Lazy(at="aivo_backup.cli.agent:agent", summary="Write heartbeats, publish what the cluster alone sees."),
     "backup": Lazy(at="aivo_backup.cli.backup:backup", summary="Take one backup of a component, and record it."),
     "doctor": Lazy(at="aivo_backup.cli.doctor:doctor", summary="Say what is wrong, on what evidence, and the mend."),
+    "drill": Lazy(at="aivo_backup.cli.drill:drill", summary="Hold a recovery drill, or review the year."),
     "expire": Lazy(at="aivo_backup.cli.expire:expire", summary="Expire PostgreSQL's sets and WAL by retention."),
     "init": Lazy(at="aivo_backup.cli.init:init", summary="Prepare what has to be there before the first backup."),
     "metrics": Lazy(at="aivo_backup.cli.agent:metrics", summary="Print once what the agent publishes to Prometheus."),

@@ -7,13 +7,15 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, TypeVar
 
 from aivo_backup.catalog.catalog import Catalog
-from aivo_backup.catalog.records import BackupRun, Expiry, Purpose, RecoveryPoint, Restore, RunStatus
+from aivo_backup.catalog.records import BackupRun, Expiry, Purpose, Recovery, RecoveryPoint, Restore, RunStatus
 from aivo_backup.errors import AccessDeniedError
 from aivo_backup.evidence.build import backup_attempts, backup_expectations
 from aivo_backup.observability.metrics import Sample
 from aivo_backup.policy import metrics as named
+from aivo_backup.policy.drills import Exercise
 from aivo_backup.policy.environment import Component, Environment
 from aivo_backup.policy.slo import SlotState, settle
+from aivo_backup.recovery.drills import passed_at
 from aivo_backup.stores.aws import translated
 from aivo_backup.stores.opensearch.cluster import Cluster
 from aivo_backup.stores.postgres.archive import Archive, Login, archive_lag, connect
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from types_boto3_cloudwatch.client import CloudWatchClient
     from types_boto3_kms.client import KMSClient
 
-_R = TypeVar("_R", BackupRun, RecoveryPoint, Restore, Expiry)
+_R = TypeVar("_R", BackupRun, RecoveryPoint, Restore, Expiry, Recovery)
 
 _STATUSES = {
     RunStatus.SUCCEEDED: named.SUCCESS,
@@ -35,6 +37,9 @@ _CLUSTER_STATUSES = ("green", "yellow", "red")
 _LATE = timedelta(days=3)
 # At a month's first hour, the newest point and test are still those of the days before.
 _LOOK_BACK = timedelta(days=3)
+# Before every record. Recoveries are a few a year, and a drill that was held long ago must stay known: were it
+# forgotten, what is overdue would look like what has never been due.
+_EVER = datetime(2000, 1, 1, tzinfo=UTC)
 _STORAGE_CLASSES = ("StandardStorage", "StandardIAStorage")
 _DAY_SECONDS = 86400
 
@@ -141,6 +146,7 @@ class CatalogFacts:
         self._points: dict[str, RecoveryPoint] = {}
         self._restores: dict[str, Restore] = {}
         self._expiries: dict[str, Expiry] = {}
+        self._recoveries: dict[str, Recovery] = {}
 
     def __call__(self, now: datetime) -> Iterator[Sample]:
         """The samples as of ``now``."""
@@ -148,6 +154,7 @@ class CatalogFacts:
         turned = month != self._month
         since = month - _LOOK_BACK if turned else now - _LATE
         self._read(since, forget_before=month - _LOOK_BACK)
+        self._take(Recovery, self._recoveries, _EVER if turned else since, forget_before=_EVER)
         self._month = month
         runs = [run for run in self._runs.values() if run.started >= month]
         tests = [test for test in self._restores.values() if test.purpose is Purpose.TEST]
@@ -155,6 +162,7 @@ class CatalogFacts:
         yield from _durations(runs)
         yield from self._freshness(tests)
         yield from _test_counts([test for test in tests if test.started >= month])
+        yield from _drills(self._recoveries.values())
 
     def _read(self, since: datetime, *, forget_before: datetime) -> None:
         self._take(BackupRun, self._runs, since, forget_before)
@@ -207,6 +215,14 @@ class CatalogFacts:
                 yield Sample(metric=named.RESTORE_TIME, value=own[-1].seconds, labels=labels)
             if own and own[-1].loss_seconds is not None:
                 yield Sample(metric=named.LOSS, value=own[-1].loss_seconds, labels=labels)
+
+
+def _drills(records: Iterable[Recovery]) -> Iterator[Sample]:
+    known = tuple(records)
+    for exercise in Exercise:
+        moment = passed_at(known, exercise)
+        if moment is not None:
+            yield Sample(metric=named.NEWEST_DRILL, value=moment.timestamp(), labels={"exercise": exercise.value})
 
 
 def _succeeded(entry: Expiry, component: Component) -> bool:

@@ -17,6 +17,7 @@ from itertools import pairwise
 from typing import Any
 
 from aivo_backup.policy import metrics as named
+from aivo_backup.policy.drills import Exercise
 from aivo_backup.policy.environment import Component, Environment, ExpiryRun, ScheduledRun
 from aivo_backup.policy.schedules import expected_runs
 
@@ -79,6 +80,7 @@ def rule_file(environment: Environment, contacts: Contacts) -> dict[str, Any]:
         *_runs(environment),
         *_retention(environment),
         *_proof(environment),
+        *_drills(),
         *_stores(environment),
         *_publishers(),
     ]
@@ -276,6 +278,31 @@ def _proof(environment: Environment) -> list[Alert]:
             ("NoRestoreTest", named.NEWEST_TEST, "no restore test"),
         )
     ]
+    return found
+
+
+def _drills() -> list[Alert]:
+    """A drill that is not held any more; from the environment's first day on also one that never was."""
+    found: list[Alert] = []
+    for exercise in Exercise:
+        age = int(exercise.overdue_after.total_seconds())
+        newest = f'{named.NEWEST_DRILL}{{exercise="{exercise.value}"}}'
+        for name, expression, lasting in (
+            ("DrillOverdue", f"time() - {newest} > {age}", 5),
+            ("NoDrill", f"absent({newest})", age // 60),
+        ):
+            found.append(
+                Alert(
+                    name=name,
+                    expression=expression,
+                    lasting_minutes=lasting,
+                    summary=f"no {exercise.value} recovery drill has passed when it was due: recovery is not rehearsed",
+                    mend=f"aivo-backup drill {exercise.value}; aivo-backup drill status tells when each passed last",
+                    # Nobody is woken for it: the manager gets it when the engineers let it lie.
+                    escalates=name == "DrillOverdue",
+                    labels={"exercise": exercise.value},
+                )
+            )
     return found
 
 

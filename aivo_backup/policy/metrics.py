@@ -16,6 +16,7 @@ NEWEST_TEST = "backup_newest_restore_test_timestamp_seconds"
 TEST_PASSED = "backup_last_restore_test_passed"
 TESTS = "backup_restore_tests_total"
 NEWEST_EXPIRY = "backup_newest_expiry_timestamp_seconds"
+NEWEST_DRILL = "backup_newest_recovery_drill_timestamp_seconds"
 LOSS = "backup_rpo_measured_seconds"
 RESTORE_TIME = "backup_rto_measured_seconds"
 HEARTBEAT = "backup_heartbeat_timestamp_seconds"
@@ -56,6 +57,7 @@ METRICS: dict[str, Described] = {
     NEWEST_TEST: Described("gauge", "When the newest restore test that passed began."),
     TEST_PASSED: Described("gauge", "1 when the newest restore test passed, 0 when it failed."),
     NEWEST_EXPIRY: Described("gauge", "When the newest expiry that succeeded began."),
+    NEWEST_DRILL: Described("gauge", "When the oldest part of the newest recovery drill that passed ended."),
     TESTS: Described("counter", "Restore tests of the month by result."),
     LOSS: Described("gauge", "Loss measured in the newest restore test, from restored heartbeats."),
     RESTORE_TIME: Described("gauge", "How long the restore of the newest restore test took."),

@@ -76,7 +76,7 @@ def database_corruption(parts: Parts, request: CorruptionRequest) -> Procedure:
         },
         applications=parts.applications,
         leases=parts.held(Component.POSTGRES),
-        tidy=(lambda: remove_drilled(parts, None, None)) if parts.isolation else (lambda: None),
+        tidy=lambda: remove_drilled(parts),
     )
 
 

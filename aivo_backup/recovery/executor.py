@@ -218,7 +218,8 @@ class Executor:
                 asked = asked or step.destructive
             journal.close(Ending.DONE)
         except BaseException as error:
-            if isinstance(error, RefusedError | UsageError) and not _changed(recovery, journal):
+            refused = isinstance(error, RefusedError | UsageError) and not _changed(recovery, journal)
+            if refused and not recovery.plan.isolated:  # of a drill, that is a result like any other
                 # Nothing was begun that would have to be gone on with.
                 journal.close(Ending.ABANDONED)
                 error.add_note("nothing was changed")
@@ -233,14 +234,21 @@ class Executor:
     def _settle(
         self, recovery: Procedure, journal: Journal, outcome: Outcome | None, failure: BaseException | None
     ) -> None:
-        """Tidies up and files the record; what fails while doing so never hides why the recovery failed."""
-        try:
-            recovery.tidy()
-            self.settled(journal, outcome, _line(failure) if failure else "")
-        except BackupError as error:
-            if failure is None:
-                raise
-            failure.add_note(str(error))
+        """Tidies up and files the record; what fails while doing so never hides why the recovery failed, and what
+        cannot be removed does not keep the record from being filed."""
+        untidy: BackupError | None = None
+        for settle in (recovery.tidy, lambda: self.settled(journal, outcome, _line(failure) if failure else "")):
+            try:
+                settle()
+            except BackupError as error:
+                if failure is not None:
+                    failure.add_note(str(error))
+                elif untidy is not None:
+                    untidy.add_note(str(error))
+                else:
+                    untidy = error
+        if untidy is not None:
+            raise untidy
 
     def _run(self, recovery: Procedure, journal: Journal, step: PlannedStep, checks: list[Check]) -> None:
         again = journal.step(step.name).attempts > 0
@@ -274,6 +282,9 @@ class Executor:
         changed = [titles[name].changes for name in done if titles[name].changes and name != STOP_APPLICATIONS]
         if changed:
             error.add_note(f"changed so far: {'; '.join(changed)}")
+        if recovery.plan.isolated:
+            error.add_note("it was a drill: production was not touched, and what it restored is removed")
+            return
         self._start_after_failure(recovery, journal, error)
         if failed:
             error.add_note(f"to undo: {titles[failed].undo}")

@@ -259,8 +259,8 @@ class _Loss:
         work.check([_verdict(one) for one in found])
 
     def remove(self, work: Work) -> None:
-        indices = self.point(work, Component.OPENSEARCH) if self.request.asks(Component.OPENSEARCH) else None
-        remove_drilled(self.beside(work), None, indices)
+        made = (Component.OPENSEARCH,) if self.request.asks(Component.OPENSEARCH) else ()
+        remove_drilled(self.beside(work), *made)
 
 
 _DIFFERS = {
@@ -370,5 +370,4 @@ def give_up(open_parts: OpenBeside, journal: Journal) -> None:
     if _PLACE not in notes:
         return
     beside = open_parts(from_json(_Place, json.loads(str(notes[_PLACE])), where="journal").isolation)
-    name = str(notes.get(Component.OPENSEARCH.value, ""))
-    remove_drilled(beside, None, beside.catalog.point(Component.OPENSEARCH, name) if name else None)
+    remove_drilled(beside, *((Component.OPENSEARCH,) if notes.get(Component.OPENSEARCH.value) else ()))

@@ -3,7 +3,7 @@
 import json
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from aivo_backup.stores.minio.restore import Selection
 from aivo_backup.stores.opensearch.facts import expected_counts
 from aivo_backup.stores.opensearch.plan import RestoreMode
 from aivo_backup.stores.opensearch.plan import RestoreRequest as IndicesRequest
+from aivo_backup.stores.opensearch.recovery import existing
 from aivo_backup.stores.opensearch.states import count_problem
 from aivo_backup.stores.port import Stopwatch
 from aivo_backup.stores.postgres.in_cluster import job_name
@@ -259,23 +260,46 @@ def restore_opensearch(work: Work, parts: Parts, point: RecoveryPoint, *, lost_a
     _told(work, record)
 
 
-def remove_drilled(parts: Parts, point: RecoveryPoint | None, indices: RecoveryPoint | None) -> None:
-    """Removes what a drill restored: the staging database, buckets and indices of its prefix; safe to repeat."""
-    place = parts.destination()
-    if isinstance(place, Staging):
-        remove_staging(parts, place)
-    if point is not None:
-        present = set(parts.objects.buckets())
-        for bucket in parts.minio.points.load(point.id).summary.buckets:
-            name = parts.bucket(bucket)
-            if name in present:
-                parts.remove_bucket(name)
-    for index in expected_counts(indices.facts) if indices else ():
-        name = parts.index(index)
-        if parts.cluster.exists(name):
-            parts.cluster.delete(name, what=f"removing {name} of a drill")
-    if parts.isolation is not None:
-        _remove(parts.isolation.folder)
+def remove_drilled(parts: Parts, *components: Component) -> None:
+    """Removes what was restored beside production: the staging database, and of these components all buckets and
+    indices of the isolation's prefix, whatever point they came from; safe to repeat.
+
+    Raises:
+        BackupError: the first that could not be removed; the others were removed all the same.
+    """
+    place = parts.isolation
+    if place is None:
+        return
+    database = parts.destination()
+    removals: list[Callable[[], None]] = []
+    if isinstance(database, Staging):
+        removals.append(lambda: remove_staging(parts, database))
+    if Component.MINIO in components:
+        removals.append(lambda: _remove_buckets(parts, place.bucket_prefix))
+    if Component.OPENSEARCH in components:
+        removals.append(lambda: _remove_indices(parts, place.prefix))
+    removals.append(lambda: _remove(place.folder))
+    failures: list[BackupError] = []
+    for remove in removals:
+        try:
+            remove()
+        except BackupError as error:
+            failures.append(error)
+    if failures:
+        for other in failures[1:]:
+            failures[0].add_note(f"and: {other}")
+        raise failures[0]
+
+
+def _remove_buckets(parts: Parts, prefix: str) -> None:
+    for bucket in parts.objects.buckets():
+        if bucket.startswith(prefix):
+            parts.remove_bucket(bucket)
+
+
+def _remove_indices(parts: Parts, prefix: str) -> None:
+    for index in existing(parts.cluster, f"{prefix}*"):
+        parts.cluster.delete(index, what=f"removing {index}, restored beside production")
 
 
 def _told(work: Work, record: Restore) -> None:

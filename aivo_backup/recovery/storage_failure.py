@@ -94,9 +94,7 @@ def storage_failure(
         verify_everything(work, renewed(work), minio=_noted(work, "minio"), opensearch=_noted(work, "opensearch"))
 
     def tidy() -> None:
-        if parts.isolation:
-            chosen = points()
-            remove_drilled(parts, chosen.minio, chosen.opensearch)
+        remove_drilled(parts, Component.MINIO, Component.OPENSEARCH)
 
     return Procedure(
         plan=Plan(

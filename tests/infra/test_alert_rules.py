@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from aivo_backup.policy import metrics as named
+from aivo_backup.policy.drills import Exercise
 from aivo_backup.policy.environment import Component
 from aivo_backup.policy.names import ALERT_RULES_CONFIG_MAP, ALERT_RULES_KEY
 from sandbox.plan import register
@@ -129,6 +130,7 @@ _BUCKETS = 'backup_duration_seconds_bucket{component="minio",kind="full",le="%s"
 _VOLUME = 'kubelet_volume_stats_%s_bytes{namespace="aivo-system",persistentvolumeclaim="a-state"}'
 _TESTED = 'backup_newest_restore_test_timestamp_seconds{component="minio"}'
 _EXPIRED = 'backup_newest_expiry_timestamp_seconds{component="minio"}'
+_DRILLED = 'backup_newest_recovery_drill_timestamp_seconds{exercise="%s"}'
 _PASSED = 'backup_last_restore_test_passed{component="minio"}'
 _WAL = "backup_postgres_wal_archived_timestamp_seconds"
 
@@ -167,6 +169,24 @@ CONDITIONS = [
     Condition("for hours", "RestoreTestFailed", {_PASSED: "0x80"}, "6h", "12", {_PASSED: "1x80"}, "5m"),
     Condition("for days", "RestoreTestFailed", {_PASSED: "0x310"}, "25h", "123", {_PASSED: "1x310"}, "5m"),
     Condition("not expired", "ExpiryMissing", {_EXPIRED: "0x310"}, "25h", "1", {_EXPIRED: "80000x310"}, "5m"),
+    Condition(
+        "no monthly drill",
+        "DrillOverdue",
+        {_DRILLED % "monthly": "0x900", _DRILLED % "quarterly": "0x900"},
+        "795h",
+        "1",
+        {_DRILLED % "monthly": "86400x900", _DRILLED % "quarterly": "0x900"},
+        "1h",
+    ),
+    Condition(
+        "no quarterly drill",
+        "DrillOverdue",
+        {_DRILLED % "monthly": "0+3600x2300", _DRILLED % "quarterly": "0x2300"},
+        "2258h",
+        "1",
+        {_DRILLED % "monthly": "0+3600x2300", _DRILLED % "quarterly": "86400x2300"},
+        "1h",
+    ),
     Condition("not tested", "RestoreTestMissing", {_TESTED: "0x320"}, "26h", "1", {_TESTED: "80000x320"}, "5m"),
     Condition(
         "bucket grows",
@@ -317,3 +337,5 @@ def test_every_component_is_watched_for_absence(prod: Plan) -> None:
     for component in Component:
         for metric in (named.NEWEST_POINT, named.NEWEST_TEST, named.NEWEST_EXPIRY):
             assert f'absent({metric}{{component="{component.value}"}})' in absent
+    never = [rule["expr"] for rule in alerts_of(prod) if rule["alert"] == "NoDrill"]
+    assert set(never) == {f'absent({named.NEWEST_DRILL}{{exercise="{exercise.value}"}})' for exercise in Exercise}

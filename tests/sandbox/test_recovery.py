@@ -2,13 +2,16 @@
 
 import os
 import random
+import tempfile
 from collections.abc import Generator, Sequence
 from itertools import product
+from pathlib import Path
 
 import pytest
 
 from aivo_backup.catalog.records import Purpose
-from aivo_backup.policy.names import DOCUMENTS
+from aivo_backup.policy.environment import Component
+from aivo_backup.policy.names import DOCUMENTS, DRILL_BUCKETS, MINIO_DATA_PREFIX
 from aivo_backup.recovery.consistency import reconcile
 from aivo_backup.stores.minio.s3 import S3ObjectStore
 from aivo_backup.stores.postgres.archive import connect
@@ -261,3 +264,75 @@ def test_refusals_change_nothing(world: World) -> None:
         assert world.tree() == before
     assert "nobody is here to agree" in world.cli("recover", "database-corruption", "--execute", expect=6).line
     assert world.tree() == before
+
+
+def drilled(world: World) -> tuple[list[str], list[str], list[str]]:
+    """What drills may leave behind: buckets, indices, folders."""
+    buckets = S3ObjectStore(world.app.minio_source).buckets()
+    return (
+        [name for name in buckets if name.startswith(DRILL_BUCKETS)],
+        [name for name in world.indices() if name.startswith("verify-")],
+        [path.name for path in Path(tempfile.gettempdir()).glob("drill-*")],
+    )
+
+
+def test_a_quarterly_drill_restores_beside_production_from_the_second_region_and_leaves_nothing(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    backed_up(world)
+    world.scale_shop(0)
+    world.sandbox.aws_control.replicate()
+    before = world.tree()
+    answer = world.cli("drill", "quarterly").answer
+    assert [each["scenario"] for each in answer] == ["database-corruption", "storage-failure"]
+    assert world.tree() == before
+    assert drilled(world) == ([], [], [])
+    records = world.app.catalog.recoveries(Purpose.DRILL)
+    assert [(each.scenario, each.exercise, each.passed, each.from_replica) for each in records] == [
+        ("database-corruption", "quarterly", True, True),
+        ("storage-failure", "quarterly", True, True),
+    ]
+    assert {step.name for step in records[1].steps} == {"check-points", "restore-stores", "verify-stores"}
+    assert [each.seconds for each in records] == pytest.approx([each["seconds"] for each in answer])
+    assert all(each.loss_seconds is not None for each in records)
+    standing = {each["exercise"]: each["overdue"] for each in world.cli("drill", "status", expect=5).answer}
+    assert standing == {"monthly": True, "quarterly": False}
+
+
+def test_a_drill_that_fails_is_filed_and_removed_as_well(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    world.scale_shop(0)
+    before = world.tree()
+    # The bytes of one receipt are gone from the backup, every version of them.
+    s3, bucket = world.sandbox.aws().client("s3"), world.app.environment.bucket(Component.MINIO)
+    versions = s3.list_object_versions(Bucket=bucket, Prefix=MINIO_DATA_PREFIX).get("Versions", [])
+    lost = min(item.get("Key", "") for item in versions if "/receipts/" in item.get("Key", ""))
+    for item in versions:
+        if item.get("Key") == lost:
+            s3.delete_object(
+                Bucket=bucket, Key=lost, VersionId=item.get("VersionId", ""), BypassGovernanceRetention=True
+            )
+    finished = world.cli("drill", "monthly", expect=5)
+    assert "it was a drill: production was not touched" in finished.err
+    assert "--resume" not in finished.err
+    assert world.tree() == before
+    assert drilled(world) == ([], [], [])
+    record = world.app.catalog.recoveries(Purpose.DRILL)[-1]
+    assert (record.exercise, record.passed) == ("monthly", False)
+    assert record.error
+
+
+def test_the_annual_review_of_the_records_is_filed(world: World) -> None:
+    answer = world.cli("drill", "annual").answer
+    assert "Backup strategy review" in answer["review"]
+    assert "| quarterly | storage-failure |" in answer["review"]
+    (place,) = answer["filed"]
+    s3, bucket = world.sandbox.aws().client("s3"), world.app.environment.buckets[DOCUMENTS]
+    kept = s3.get_object(Bucket=bucket, Key=place.removeprefix(f"s3://{bucket}/"))
+    assert kept["Body"].read().decode() == answer["review"]
+    assert kept.get("ObjectLockMode") == "GOVERNANCE"

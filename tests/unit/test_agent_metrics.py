@@ -14,7 +14,17 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from aivo_backup.catalog.catalog import Catalog
-from aivo_backup.catalog.records import BackupRun, Check, Expiry, Phase, Purpose, RecoveryPoint, Restore, RunStatus
+from aivo_backup.catalog.records import (
+    BackupRun,
+    Check,
+    Expiry,
+    Phase,
+    Purpose,
+    Recovery,
+    RecoveryPoint,
+    Restore,
+    RunStatus,
+)
 from aivo_backup.errors import UnreachableError
 from aivo_backup.observability.facts import CatalogFacts, bucket_facts, key_facts
 from aivo_backup.observability.loops import Loops, Source
@@ -147,7 +157,7 @@ def test_each_record_is_read_once(catalog: Catalog, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(Catalog, "news", counted)
     list(facts(NOW + timedelta(minutes=1)))
-    assert known == [0, 0, 0, 0]
+    assert known == [0, 0, 0, 0, 0]
 
 
 def test_the_newest_point_and_test_are_known_also_in_the_months_first_hour(catalog: Catalog) -> None:
@@ -171,6 +181,41 @@ def test_an_expiry_counts_only_when_it_succeeded(catalog: Catalog) -> None:
         catalog.append(record)
     found = list(CatalogFacts(catalog, ENVIRONMENT)(MONTH + timedelta(minutes=10)))
     assert values(found, named.NEWEST_EXPIRY) == [good.timestamp()]
+
+
+def drilled(at: datetime, scenario: str, *, exercise: str = "quarterly", error: str = "") -> Recovery:
+    return Recovery(
+        id=f"{scenario}-{at:%Y%m%dT%H%M%SZ}",
+        scenario=scenario,
+        purpose=Purpose.DRILL,
+        exercise=exercise,
+        started=at,
+        finished=at,
+        steps=(),
+        checks=(Check(name="rows", passed=True, detail=""),),
+        predicted_seconds=1.0,
+        error=error,
+    )
+
+
+def test_a_drill_counts_when_all_of_it_passed_however_long_ago(catalog: Catalog) -> None:
+    long_ago = MONTH - timedelta(days=400)
+    for record in (
+        drilled(long_ago, "database-corruption"),
+        drilled(long_ago + timedelta(hours=1), "storage-failure"),
+        drilled(MONTH, "storage-failure"),
+        drilled(MONTH, "database-corruption", error="the disk is full"),
+        drilled(MONTH, "storage-failure", exercise="monthly", error="the disk is full"),
+    ):
+        catalog.append(record)
+    facts = CatalogFacts(catalog, ENVIRONMENT)
+    found = list(facts(NOW))
+    assert values(found, named.NEWEST_DRILL, exercise="quarterly") == [long_ago.timestamp()]
+    assert values(found, named.NEWEST_DRILL, exercise="monthly") == []
+    catalog.append(drilled(NOW, "storage-failure", exercise="monthly"))
+    again = list(facts(NOW + timedelta(minutes=1)))
+    assert values(again, named.NEWEST_DRILL, exercise="monthly") == [NOW.timestamp()]
+    assert values(again, named.NEWEST_DRILL, exercise="quarterly") == [long_ago.timestamp()]
 
 
 def test_a_key_that_is_disabled_or_granted_shows(s3: object) -> None:

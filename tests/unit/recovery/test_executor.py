@@ -5,7 +5,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -235,6 +235,34 @@ def test_who_does_not_agree_changes_nothing(world: World) -> None:
     with pytest.raises(RefusedError):
         world.executor(refuse).execute(world.procedure())
     assert (world.acts(), world.api, world.journals.open_ones()) == ([], 3, [])
+
+
+def test_a_drill_that_is_refused_is_a_result_and_nothing_to_resume(world: World) -> None:
+    def refuse(_work: Work) -> None:
+        raise RefusedError("no recovery point")
+
+    world.actions = {"look": refuse}
+    real = world.procedure()
+    held = replace(real, plan=replace(real.plan, isolated=True))
+    with pytest.raises(RefusedError) as caught:
+        world.executor().execute(held)
+    assert world.settled == ["no recovery point"]
+    assert not any("--resume" in note for note in caught.value.__notes__)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_cannot_be_removed_is_told_and_the_record_filed_all_the_same(world: World, fails: bool) -> None:
+    def die(_work: Work) -> None:
+        raise BackupError("the disk is full")
+
+    def untidy() -> None:
+        raise BackupError("a bucket stays")
+
+    world.actions = {"verify": die} if fails else {}
+    with pytest.raises(BackupError, match="the disk is full" if fails else "a bucket stays") as caught:
+        world.executor().execute(replace(world.procedure(), tidy=untidy))
+    assert world.settled == ["the disk is full" if fails else "done"]
+    assert fails == ("a bucket stays" in getattr(caught.value, "__notes__", []))
 
 
 def test_two_recoveries_at_once_are_refused(world: World) -> None:
