@@ -9,15 +9,13 @@ the labels away first. A run that another one superseded is neither success nor 
 failure.
 """
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
 from aivo_backup.policy import metrics as named
-from aivo_backup.policy.drills import Exercise
+from aivo_backup.policy.alerts import Alert, drills, due
 from aivo_backup.policy.environment import Component, Environment, ExpiryRun, ScheduledRun
 from aivo_backup.policy.schedules import expected_runs
 
@@ -47,29 +45,6 @@ Contacts = Mapping[int, Sequence[str]]
 Rule = dict[str, Any]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Alert:
-    """Something that somebody is told about.
-
-    Attributes:
-        lasting_minutes: how long it must be true before anybody is told.
-        level: whom it goes to first.
-        escalates: it goes to the levels above when it lasts.
-        summary: what is wrong; may quote labels as ``{{ $labels.component }}``.
-        mend: what to do first.
-        labels: what tells rules of one name apart.
-    """
-
-    name: str
-    expression: str
-    lasting_minutes: int
-    summary: str
-    mend: str
-    level: int = 1
-    escalates: bool = False
-    labels: Mapping[str, str] = field(default_factory=dict[str, str])
-
-
 def rule_file(environment: Environment, contacts: Contacts) -> dict[str, Any]:
     """The rules of an environment, as Prometheus reads them.
 
@@ -80,7 +55,7 @@ def rule_file(environment: Environment, contacts: Contacts) -> dict[str, Any]:
         *_runs(environment),
         *_retention(environment),
         *_proof(environment),
-        *_drills(),
+        *drills(),
         *_stores(environment),
         *_publishers(),
     ]
@@ -182,22 +157,14 @@ def _retention(environment: Environment) -> list[Alert]:
         age = _longest_gap([run.cron for run in rows]) + max(map(_may_take, rows))
         newest = f'{named.NEWEST_EXPIRY}{{component="{component.value}"}}'
         names = ", ".join(run.name for run in rows)
-        # Absence counts from the first day on: an expiry that never ran leaves no moment to grow old.
-        for name, expression, lasting in (
-            ("ExpiryMissing", f"time() - {newest} > {age}", 5),
-            ("NoExpiry", f"absent({newest})", math.ceil(age / 60)),
-        ):
-            found.append(
-                Alert(
-                    name=name,
-                    expression=expression,
-                    lasting_minutes=lasting,
-                    summary=f"{component.value}: {names} has not succeeded when it was due; nothing expires",
-                    mend=f"see the log of its last Job; aivo-backup {' '.join(rows[0].arguments)} --dry-run",
-                    escalates=name == "ExpiryMissing",
-                    labels={"component": component.value},
-                )
-            )
+        found += due(
+            ("ExpiryMissing", "NoExpiry"),
+            newest,
+            age=age,
+            summary=f"{component.value}: {names} has not succeeded when it was due; nothing expires",
+            mend=f"see the log of its last Job; aivo-backup {' '.join(rows[0].arguments)} --dry-run",
+            labels={"component": component.value},
+        )
     return found
 
 
@@ -278,31 +245,6 @@ def _proof(environment: Environment) -> list[Alert]:
             ("NoRestoreTest", named.NEWEST_TEST, "no restore test"),
         )
     ]
-    return found
-
-
-def _drills() -> list[Alert]:
-    """A drill that is not held any more; from the environment's first day on also one that never was."""
-    found: list[Alert] = []
-    for exercise in Exercise:
-        age = int(exercise.overdue_after.total_seconds())
-        newest = f'{named.NEWEST_DRILL}{{exercise="{exercise.value}"}}'
-        for name, expression, lasting in (
-            ("DrillOverdue", f"time() - {newest} > {age}", 5),
-            ("NoDrill", f"absent({newest})", age // 60),
-        ):
-            found.append(
-                Alert(
-                    name=name,
-                    expression=expression,
-                    lasting_minutes=lasting,
-                    summary=f"no {exercise.value} recovery drill has passed when it was due: recovery is not rehearsed",
-                    mend=f"aivo-backup drill {exercise.value}; aivo-backup drill status tells when each passed last",
-                    # Nobody is woken for it: the manager gets it when the engineers let it lie.
-                    escalates=name == "DrillOverdue",
-                    labels={"exercise": exercise.value},
-                )
-            )
     return found
 
 
