@@ -171,8 +171,9 @@ GRANTS: dict[Role, tuple[Grant, ...]] = {
         Grant(
             use=COMPLIANCE,
             reads=(RECORDS_PREFIX,),
+            writes=(RECORDS_PREFIX,),
             looks_at_key=True,
-            why="publishes the age of the newest point and test",
+            why="publishes the age of the newest point and test; files the failure of a Job that got no pod",
         ),
     ),
     Role.INITIALISER: (

@@ -41,6 +41,7 @@ class Agent(pulumi.ComponentResource):
         super().__init__("aivo:backup:Agent", name, None, opts)
         self._settings = args.settings
         self._options = pulumi.ResourceOptions(parent=self, depends_on=[args.namespace] if args.namespace else None)
+        self._build_access()
         self._build_deployment()
         self._build_service()
         self.register_outputs({})
@@ -50,6 +51,33 @@ class Agent(pulumi.ComponentResource):
             name=AGENT,
             namespace=self._settings.cluster.namespace,
             labels=labels(self._settings, name=AGENT, component=_COMPONENT),
+        )
+
+    def _build_access(self) -> None:
+        """It reads which Jobs failed or got no pod, and the events that say why, in this namespace, no more."""
+        rules = k8s.rbac.v1.PolicyRuleArgs
+        group = "rbac.authorization.k8s.io"
+        k8s.rbac.v1.Role(
+            f"{AGENT}-jobs",
+            metadata=self._metadata(),
+            rules=[
+                rules(api_groups=["batch"], resources=["jobs"], verbs=["list"]),
+                rules(api_groups=[""], resources=["events"], verbs=["list"]),
+            ],
+            opts=self._options,
+        )
+        k8s.rbac.v1.RoleBinding(
+            f"{AGENT}-jobs",
+            metadata=self._metadata(),
+            role_ref=k8s.rbac.v1.RoleRefArgs(api_group=group, kind="Role", name=AGENT),
+            subjects=[
+                k8s.rbac.v1.SubjectArgs(
+                    kind="ServiceAccount",
+                    name=service_account(Role.AGENT),
+                    namespace=self._settings.cluster.namespace,
+                )
+            ],
+            opts=self._options,
         )
 
     def _build_deployment(self) -> None:
@@ -65,6 +93,7 @@ class Agent(pulumi.ComponentResource):
                 scratch="64Mi",
                 restart_policy="Always",
                 metrics_port=AGENT_PORT,
+                calls_cluster=True,
             ),
             self._settings.cluster,
         )

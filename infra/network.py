@@ -38,7 +38,8 @@ POD_REACH: dict[Role, tuple[str, ...]] = {
     Role.OPENSEARCH_WRITER: (OPENSEARCH, S3, KMS, STS),
     # Restores PostgreSQL and MinIO from S3 and KMS alone, and OpenSearch onto the cluster of restore tests.
     Role.RESTORE_TESTER: (OPENSEARCH, OPENSEARCH_RESTORE, S3, KMS, STS),
-    Role.AGENT: (POSTGRES, MINIO, OPENSEARCH, S3, KMS, STS, CLOUDWATCH),
+    # It also asks the cluster which Jobs came to nothing.
+    Role.AGENT: (POSTGRES, MINIO, OPENSEARCH, EKS_API, S3, KMS, STS, CLOUDWATCH),
     # Expiring needs neither the database nor the source: the repository and the manifests are in S3.
     Role.POSTGRES_EXPIRER: (S3, KMS, STS),
     Role.MINIO_EXPIRER: (S3, KMS, STS),
@@ -153,6 +154,8 @@ class Network(pulumi.ComponentResource):
         restores = self._settings.opensearch.verification_endpoint
         if OPENSEARCH_RESTORE in destinations and restores:
             rules.append(_to_ranges(network.restore_cluster_ranges, url_port(restores)))
+        if EKS_API in destinations:
+            rules.append(_to_ranges(network.cluster_api_ranges, HTTPS_PORT))
         if any(destination in AWS_SERVICES for destination in destinations):
             rules.append(_to_ranges(network.aws_ranges, HTTPS_PORT))
         return rules

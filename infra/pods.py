@@ -44,6 +44,7 @@ class PodArgs:
         scratch: size limit of the scratch volume.
         scratch_volume: scratch is a volume of the pod's own, made and removed with it, instead of the node's disk.
         metrics_port: where ``/metrics``, ``/healthz`` and ``/readyz`` answer; 0 for a pod that serves nothing.
+        calls_cluster: it asks the Kubernetes API, with its service account's token.
     """
 
     name: str
@@ -58,6 +59,7 @@ class PodArgs:
     scratch_volume: bool = False
     restart_policy: str
     metrics_port: int = 0
+    calls_cluster: bool = False
 
 
 def pod_template(args: PodArgs, cluster: ClusterSettings) -> k8s.core.v1.PodTemplateSpecArgs:
@@ -69,8 +71,8 @@ def pod_template(args: PodArgs, cluster: ClusterSettings) -> k8s.core.v1.PodTemp
         spec=k8s.core.v1.PodSpecArgs(
             priority_class_name=cluster.priority_class or None,
             service_account_name=args.service_account,
-            # Nothing here calls the Kubernetes API; the token for AWS is projected by EKS, not by this.
-            automount_service_account_token=False,
+            # Only the agent calls the Kubernetes API; the token for AWS is projected by EKS, not by this.
+            automount_service_account_token=args.calls_cluster,
             restart_policy=args.restart_policy,
             enable_service_links=False,
             security_context=k8s.core.v1.PodSecurityContextArgs(

@@ -70,6 +70,7 @@ class NetworkSettings:
 
     Attributes:
         aws_ranges: where AWS's APIs answer on port 443: everywhere, or the ranges of your VPC endpoints.
+        cluster_api_ranges: where the cluster's own API answers on port 443: its addresses in the VPC.
         restore_cluster_ranges: where the OpenSearch cluster of restore tests answers (``verification_endpoint``).
         dns_namespace: where the cluster's DNS runs.
         endpoints: make VPC endpoints for every AWS service that a function reaches; false where they, or NAT, exist.
@@ -83,6 +84,7 @@ class NetworkSettings:
     vpc: str = ""
     route_tables: tuple[str, ...] = ()
     aws_ranges: tuple[str, ...] = ("0.0.0.0/0",)
+    cluster_api_ranges: tuple[str, ...] = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")
     dns_namespace: str = "kube-system"
     monitoring_namespace: str = "monitoring"
 

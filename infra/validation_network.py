@@ -26,6 +26,7 @@ def check_network(settings: Settings) -> None:
     """
     network = settings.network
     _check_ranges("aws_ranges", network.aws_ranges, "no job could reach S3")
+    _check_ranges("cluster_api_ranges", network.cluster_api_ranges, "no Job without a pod would be noticed")
     _check_ranges("restore_cluster_ranges", network.restore_cluster_ranges, "no restore test could reach OpenSearch")
     matching(key("network", "dns_namespace"), network.dns_namespace, pattern=DNS_LABEL, example="kube-system")
     matching(

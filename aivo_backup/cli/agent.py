@@ -11,6 +11,7 @@ import click
 from aivo_backup.cli.context import Context
 from aivo_backup.composition import App
 from aivo_backup.errors import BackupError, UnreachableError, UsageError
+from aivo_backup.jobs.unfiled import file_unfiled
 from aivo_backup.observability import facts, heartbeat
 from aivo_backup.observability.loops import Loops, Source
 from aivo_backup.observability.metrics import Board, Gather, Sample
@@ -18,6 +19,7 @@ from aivo_backup.observability.serving import application, serve
 from aivo_backup.policy.environment import Component
 from aivo_backup.policy.metrics import HEARTBEAT
 from aivo_backup.policy.names import SECRET_PGBACKREST_SERVER
+from aivo_backup.stores import in_cluster
 from aivo_backup.stores.postgres import portable
 from aivo_backup.stores.postgres.archive import Archive
 from aivo_backup.stores.postgres.sidecar import become, prepare
@@ -50,7 +52,8 @@ def agent(context: Context, interval: float, once: bool, listen: str) -> None:
     """Write a heartbeat into PostgreSQL, MinIO and OpenSearch, over and over, and publish what only the cluster sees.
 
     Each store has a loop of its own: one that is away does not keep the others from theirs; it is named on standard
-    error each time.
+    error each time. In a pod that may read its cluster's Jobs it also files the failure of those that left no record,
+    because their pod was not let in or never began.
     """
     app = context.app
     if once:
@@ -111,7 +114,20 @@ def sources(app: App, interval: float) -> list[Source]:
         ("buckets", _BUCKETS_EVERY_SECONDS, facts.bucket_facts(app.aws.client("cloudwatch"), buckets)),
     ]
     found += [Source(name=name, gather=gather, every_seconds=every) for name, every, gather in looks]
+    if in_cluster.is_inside():
+        found.append(Source(name="jobs", gather=_unfiled(app), every_seconds=interval, changes=True))
     return found
+
+
+def _unfiled(app: App) -> Gather:
+    """Jobs that could not file their own failure get their record from here."""
+
+    def gather(now: datetime) -> list[Sample]:
+        jobs = in_cluster.barren_jobs(in_cluster.connect(), app.environment.namespace)
+        file_unfiled(jobs, environment=app.environment, catalog=app.catalog, now=now)
+        return []  # the catalog's facts count what was filed
+
+    return gather
 
 
 def _gather(component: Component, beat: heartbeat.Beat) -> Gather:

@@ -1,6 +1,6 @@
 """The API of an EKS cluster for who has no kubeconfig: a token from AWS's identity, and Jobs made from a template.
 
-Two calls are all that is needed, so there is no Kubernetes client here: it would double a function's package.
+A handful of calls is all that is needed, so there is no Kubernetes client here: it would double a function's package.
 """
 
 import base64
@@ -50,7 +50,7 @@ class ClusterApi:
             AccessDeniedError, UnreachableError: the cluster refuses, or does not answer.
         """
         base = f"/apis/batch/v1/namespaces/{namespace}"
-        status, found = self._ask("GET", f"{base}/cronjobs/{cron_job}")
+        status, found = self.ask("GET", f"{base}/cronjobs/{cron_job}")
         if status == _MISSING:
             raise ConfigurationError(
                 f"there is no CronJob {namespace}/{cron_job}", mend="run `pulumi up` for that environment"
@@ -65,12 +65,18 @@ class ClusterApi:
             "annotations": {"cronjob.kubernetes.io/instantiate": "manual"},
         }
         job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": template["spec"]}
-        status, answer = self._ask("POST", f"{base}/jobs", job)
+        status, answer = self.ask("POST", f"{base}/jobs", job)
         if status not in (_CREATED, _TAKEN):
             raise BackupError(f"Job {namespace}/{name} was not made: {answer.get('message', status)}")
         return status == _CREATED
 
-    def _ask(self, method: str, path: str, body: object = None) -> tuple[int, dict[str, Any]]:
+    def ask(self, method: str, path: str, body: object = None) -> tuple[int, dict[str, Any]]:
+        """One request: the status below 500 that is no refusal, and the answer.
+
+        Raises:
+            ConfigurationError: the certificate authority is none.
+            AccessDeniedError, UnreachableError: the cluster refuses, or does not answer.
+        """
         try:
             context = ssl.create_default_context(cadata=self.authority)
         except (ssl.SSLError, TypeError, ValueError) as error:  # not PEM, not even ASCII, or empty
@@ -89,12 +95,12 @@ class ClusterApi:
             except HTTPError as error:
                 raise UnreachableError(
                     f"{self.url} does not answer: {type(error).__name__}",
-                    mend="check the function's subnets and the cluster's private endpoint",
+                    mend="check the function's subnets or the pod's network policy, and the cluster's private endpoint",
                 ) from error
         if answer.status in _DENIED:
             raise AccessDeniedError(
                 f"{self.url} refuses {method} {path} ({answer.status})",
-                mend="check the access entry and the role binding of the function's role",
+                mend="check the access entry and the role binding of who asks",
             )
         if answer.status >= 500:
             raise UnreachableError(f"{self.url} answers {answer.status}", mend="try again when the cluster is up")

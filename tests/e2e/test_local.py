@@ -1,6 +1,8 @@
 """The stack `local` on a real cluster: its CronJobs, its agent, its sidecar, each as it was registered."""
 
+import json
 import re
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -23,8 +25,32 @@ class Killed:
 
 
 @pytest.fixture(scope="module")
-def outcomes(world: World) -> dict[str, str]:
+def refused(world: World) -> Generator[tuple[str, str]]:
+    """A CronJob, and a Job of it from when its template broke the namespace's policy, which it no longer does."""
+    name = next(
+        one.name
+        for one in world.app.environment.backups
+        if one.component is Component.OPENSEARCH and one.kind is BackupKind.INCREMENTAL
+    )
+
+    def patch(on_host: bool) -> None:
+        spec = {"jobTemplate": {"spec": {"template": {"spec": {"hostNetwork": on_host or None}}}}}
+        text = json.dumps({"spec": spec})
+        world.kubectl("patch", "cronjob", name, f"--namespace={NAMESPACE}", f"--patch={text}")
+
+    patch(on_host=True)
+    try:
+        job = world.start(name)
+    finally:
+        patch(on_host=False)
+    yield name, job
+    world.kubectl("delete", "job", job, f"--namespace={NAMESPACE}", "--wait=false")
+
+
+@pytest.fixture(scope="module")
+def outcomes(world: World, refused: tuple[str, str]) -> dict[str, str]:
     """Every CronJob that is registered, run once by hand: those of one component in turn, components side by side."""
+    assert refused[1]
     by_component: dict[str, list[str]] = {}
     for cronjob in world.cronjobs():
         by_component.setdefault(world.component(cronjob), []).append(cronjob)
@@ -140,6 +166,25 @@ def test_the_agents_service_answers_with_the_runs_of_the_cluster(world: World, o
 
     # It reads the records once a minute.
     world.wait(f"a run of {name} among the agent's metrics", counted, seconds=150.0)
+
+
+def test_a_job_whose_pod_is_refused_is_a_failed_run_and_the_next_succeeds(
+    world: World, refused: tuple[str, str], outcomes: dict[str, str]
+) -> None:
+    name, job = refused
+    assert outcomes[name] == "Complete"
+
+    def filed() -> bool:
+        return any(job in run.error for run in world.runs(name))
+
+    # The agent looks once a minute, and leaves a Job a minute's time.
+    world.wait(f"the failure of {job} on record", filed, seconds=240.0)
+    assert not world.pods(job)
+    (failed,) = (run for run in world.runs(name) if job in run.error)
+    assert failed.status is RunStatus.FAILED
+    assert 'violates PodSecurity "restricted' in failed.error
+    assert "hostNetwork" in failed.error
+    assert RunStatus.SUCCEEDED in {run.status for run in world.runs(name) if run.started > failed.started}
 
 
 def test_the_stores_have_the_names_of_the_settings(world: World) -> None:

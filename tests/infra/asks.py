@@ -106,6 +106,7 @@ NEEDS: dict[Role, tuple[Ask, ...]] = {
             for action in ("kms:DescribeKey", "kms:ListGrants")
         ),
         *_READS_CATALOG,
+        *_FILES_RECORD,
     ),
     Role.POSTGRES_EXPIRER: (
         Ask(action="s3:ListBucket", use="postgres"),

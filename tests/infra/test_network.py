@@ -96,6 +96,19 @@ def test_the_table_is_what_each_job_needs() -> None:
         assert not set(destinations) & set(STORE_PORTS), "a function cannot resolve a name of the cluster"
 
 
+def test_the_agent_alone_reaches_the_clusters_api_where_awss_ranges_are_narrow(plan: Plan) -> None:
+    for policy in plan.all(":NetworkPolicy"):
+        blocks = [
+            peer["ipBlock"]["cidr"]
+            for rule in policy.inputs["spec"]["egress"]
+            for peer in rule["to"]
+            if "ipBlock" in peer and rule["ports"][0]["port"] == 443
+        ]
+        # "0.0.0.0/0" stands for the ranges of endpoints, which an environment may narrow.
+        reaches_api = "10.0.0.0/8" in blocks
+        assert reaches_api == (policy.name == "aivo-backup-agent-network"), policy.name
+
+
 def test_pods_reach_what_the_table_says_and_nothing_else(plan: Plan) -> None:
     assert {pod.role for pod in pods(plan)} <= set(POD_REACH)
     assert findings(plan) == []

@@ -78,8 +78,10 @@ def test_a_function_that_may_hand_over_may_do_just_that(plan: Plan) -> None:
     if plan.stack == "local":
         assert not plan.all(":AccessEntry")
         return
-    (entry,), (role,), (binding,) = (
-        plan.all(kind) for kind in (":AccessEntry", "rbac.authorization.k8s.io/v1:Role", ":RoleBinding")
+    (entry,) = plan.all(":AccessEntry")
+    (role,), (binding,) = (
+        [it for it in plan.all(kind) if it.name == "aivo-backup-restore-test-dispatch"]
+        for kind in ("rbac.authorization.k8s.io/v1:Role", ":RoleBinding")
     )
     assert entry.inputs["principalArn"] == plan.outputs["roles"]["verifier"]
     assert binding.inputs["subjects"][0]["name"] in entry.inputs["kubernetesGroups"]
@@ -92,6 +94,21 @@ def test_a_function_that_may_hand_over_may_do_just_that(plan: Plan) -> None:
     assert guard.inputs["spec"]["failurePolicy"] == "Fail"
     assert entry.inputs["kubernetesGroups"][0] in guard.inputs["spec"]["matchConditions"][0]["expression"]
     assert bound.inputs["spec"] == {"policyName": guard.inputs["metadata"]["name"], "validationActions": ["Deny"]}
+
+
+def test_the_agent_reads_which_jobs_came_to_nothing_and_no_more(plan: Plan) -> None:
+    (role,), (binding,) = (
+        [it for it in plan.all(kind) if it.name == "aivo-backup-agent-jobs"]
+        for kind in ("rbac.authorization.k8s.io/v1:Role", ":RoleBinding")
+    )
+    allowed = {
+        (resource, verb) for rule in role.inputs["rules"] for resource in rule["resources"] for verb in rule["verbs"]
+    }
+    assert allowed == {("jobs", "list"), ("events", "list")}
+    assert binding.inputs["roleRef"]["name"] == role.inputs["metadata"]["name"]
+    (subject,) = binding.inputs["subjects"]
+    (agent,) = plan.all(":Deployment")
+    assert subject["name"] == agent.inputs["spec"]["template"]["spec"]["serviceAccountName"]
 
 
 def test_a_run_is_not_pushed_off_its_node_and_has_the_priority_that_is_set(plan: Plan) -> None:

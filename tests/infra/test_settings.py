@@ -71,6 +71,12 @@ REFUSED: list[tuple[str, str, dict[str, Any], tuple[str, ...]]] = [
     ("subnets alone", "prod", {"aivo-backup:functions": {"security_groups": []}}, ("security_groups", "together")),
     ("range", "prod", {"aivo-backup:network": {"aws_ranges": ["10.0.0.0/40"]}}, ("aws_ranges", "10.0.0.0/40")),
     (
+        "API range",
+        "prod",
+        {"aivo-backup:network": {"cluster_api_ranges": []}},
+        ("network.cluster_api_ranges", "()", "no Job without a pod"),
+    ),
+    (
         "restore range",
         "prod",
         {"aivo-backup:network": {"restore_cluster_ranges": ["ten"]}},

@@ -27,7 +27,7 @@ from aivo_backup.policy.environment import (
     VerificationSettings,
 )
 from aivo_backup.policy.verification import outgrown
-from aivo_backup.stores import eks
+from aivo_backup.stores import eks, in_cluster
 from lambdas.verify_restore.handler import handler
 from sandbox.certificates import Authority, Identity
 from tests.unit.evidence.generated import environment as generated_environment
@@ -170,6 +170,36 @@ def test_what_the_cluster_refuses_is_one_line_with_the_mend(
         connected(api).start_job("aivo-system", "restore-test-postgres", name="x")
     assert "\n" not in str(raised.value)
     assert raised.value.mend
+
+
+def test_a_pod_asks_its_cluster_which_jobs_came_to_nothing(api: Api, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("bearer\n")
+    (tmp_path / "ca.crt").write_text(api.authority)
+    address = urlsplit(api.url)
+    variables = {"KUBERNETES_SERVICE_HOST": str(address.hostname), "KUBERNETES_SERVICE_PORT": str(address.port)}
+    assert in_cluster.is_inside(variables, tmp_path)
+    assert not in_cluster.is_inside({}, tmp_path)
+    assert not in_cluster.is_inside(variables, tmp_path / "elsewhere")
+    metadata = {"uid": "1", "name": "full-1", "creationTimestamp": "2026-11-23T01:00:00Z"}
+    works = {"metadata": metadata | {"uid": "2"}, "status": {"active": 1}}
+    refused = {"metadata": metadata | {"labels": {"app.kubernetes.io/name": "full"}}, "status": {}}
+    refusal = {"metadata": {"creationTimestamp": "2026-11-23T01:00:01Z"}, "message": "forbidden:\nprivileged"}
+    ours = "labelSelector=app.kubernetes.io/part-of%3Daivo-backup"
+    of_it = "fieldSelector=involvedObject.uid%3D1%2Creason%3DFailedCreate"
+    api.templates |= {
+        f"/apis/batch/v1/namespaces/aivo-system/jobs?{ours}": {"items": [works, refused]},
+        f"/api/v1/namespaces/aivo-system/events?{of_it}": {"items": [refusal]},
+    }
+    (found,) = in_cluster.barren_jobs(in_cluster.connect(variables, tmp_path), "aivo-system")
+    assert (found.uid, found.cron_job, found.reason) == ("1", "full", "forbidden: privileged")
+    assert found.ended == datetime(2026, 11, 23, 1, 0, 1, tzinfo=UTC)
+    assert set(api.tokens) == {"Bearer bearer"}
+    api.refuses_with = 403
+    with pytest.raises(AccessDeniedError, match="role binding"):
+        in_cluster.barren_jobs(in_cluster.connect(variables, tmp_path), "aivo-system")
+    (tmp_path / "token").unlink()
+    with pytest.raises(ConfigurationError, match="cannot be read: mount its token"):
+        in_cluster.connect(variables, tmp_path)
 
 
 def test_a_cluster_that_is_away_or_is_another_is_unreachable(api: Api, tmp_path: Path) -> None:
