@@ -133,7 +133,8 @@ def _apiserver(place: Place, issuer: str) -> list[str]:
     return [
         f"--etcd-servers={_ETCD}",
         f"--secure-port={API_PORT}",
-        "--bind-address=127.0.0.1",
+        # Every address of the cluster's own network namespace: its pods ask too.
+        "--bind-address=0.0.0.0",
         f"--advertise-address={GATEWAY}",
         f"--service-cluster-ip-range={SERVICE_NETWORK}",
         "--authorization-mode=RBAC",
