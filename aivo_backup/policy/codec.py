@@ -34,7 +34,7 @@ def parse_time(text: str) -> datetime:
     """
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
-        raise ValueError(f"{text!r} has no time zone: write it as 2026-01-31T12:00:00Z")
+        raise ValueError(f"{text!r} has no time zone")
     return moment.astimezone(UTC)
 
 
