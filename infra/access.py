@@ -200,6 +200,7 @@ GRANTS: dict[Role, tuple[Grant, ...]] = {
         ),
     ),
     Role.SCHEDULER: (),
+    Role.SECURITY_FORWARDER: (),
     # S3 itself, which copies versions to the second region: infra/replica.py.
     Role.REPLICATOR: (),
 }

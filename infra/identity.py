@@ -12,6 +12,7 @@ from aivo_backup.policy.names import (
     COMPLIANCE,
     EXPIRERS,
     OPERATIONS,
+    PROJECT,
     WRITERS,
     Function,
     Role,
@@ -101,6 +102,8 @@ def _has_subject(settings: Settings, role: Role) -> bool:
     """Whether anybody could take on the role: no role waits around for a subject that does not exist."""
     if role is Role.REPLICATOR:
         return False  # made with the replica, whose keys it needs
+    if role is Role.SECURITY_FORWARDER:
+        return settings.replica.ours and not settings.sandbox
     if role is Role.OPENSEARCH_STORE:
         return settings.opensearch.repository_type is RepositoryType.S3
     return True
@@ -113,7 +116,11 @@ def trust_policy(settings: Settings, role: Role) -> str:
     if role in (Role.RESTORER, Role.INITIALISER):
         return document([_trust_operators(settings)])
     region, account = settings.region, settings.account_id
-    if role is Role.SCHEDULER:
+    if role is Role.SECURITY_FORWARDER:
+        service = "events.amazonaws.com"
+        source = f"arn:aws:events:{settings.replica.region}:{account}:rule/{PROJECT}-{settings.environment}-*"
+        conditions = {"StringEquals": {"aws:SourceAccount": account}, "ArnLike": {"aws:SourceArn": source}}
+    elif role is Role.SCHEDULER:
         service = "scheduler.amazonaws.com"
         source = f"arn:aws:scheduler:{region}:{account}:schedule-group/{schedule_group(settings.environment)}"
         conditions = {"StringEquals": {"aws:SourceAccount": account}, "ArnLike": {"aws:SourceArn": source}}
@@ -173,6 +180,10 @@ def role_policy(settings: Settings, role: Role, *, key_arns: Mapping[str, str], 
         statements.append(_cluster_statement(settings))
     if role is Role.SCHEDULER:
         statements += _scheduler_statements(settings)
+    if role is Role.SECURITY_FORWARDER:
+        statements.append(
+            Statement(sid="HandToHomeRegion", actions=("events:PutEvents",), resources=(home_event_bus(settings),))
+        )
     if role is Role.AGENT:
         statements.append(
             Statement(
@@ -334,6 +345,11 @@ def _cluster_statement(settings: Settings) -> Statement:
     # Where the cluster's API is; what may be done there is the access entry's and the role binding's to say.
     cluster = f"arn:aws:eks:{settings.region}:{settings.account_id}:cluster/{settings.cluster.name}"
     return Statement(sid="FindCluster", actions=("eks:DescribeCluster",), resources=(cluster,))
+
+
+def home_event_bus(settings: Settings) -> str:
+    """The ARN of the account's own event bus in the home region, where AWS tells of calls."""
+    return f"arn:aws:events:{settings.region}:{settings.account_id}:event-bus/default"
 
 
 def _scheduler_statements(settings: Settings) -> list[Statement]:

@@ -36,19 +36,8 @@ def run(settings: Settings) -> None:
         IdentityArgs(settings=settings, key_arns=encryption.arns, bucket_names=storage.names),
         opts,
     )
-    if settings.audit_trail:
-        Audit(
-            "audit",
-            AuditArgs(
-                settings=settings,
-                audit_bucket=storage.buckets[AUDIT],
-                # The trail's own deliveries into the audit bucket would be recorded without end.
-                watched_buckets=[bucket.bucket.arn for use, bucket in storage.buckets.items() if use != AUDIT],
-                key_arn=encryption.arns[COMPLIANCE],
-            ),
-            opts,
-        )
     replica: Replica | None = None
+    second_region = _account(settings, settings.replica.region) if settings.replica.region else None
     if settings.replica.region:
         replica = Replica(
             "replica",
@@ -62,6 +51,22 @@ def run(settings: Settings) -> None:
             ),
             pulumi.ResourceOptions(providers=[_second_region(settings)]),
         )
+    if settings.audit_trail:
+        Audit(
+            "audit",
+            AuditArgs(
+                settings=settings,
+                audit_bucket=storage.buckets[AUDIT],
+                watched_buckets=[
+                    # The trail's own deliveries into the audit bucket would be recorded without end.
+                    *(bucket.bucket.arn for use, bucket in storage.buckets.items() if use != AUDIT),
+                    # Of a vault account's buckets, its own trail tells.
+                    *(replica.copy_arns(but=AUDIT) if replica and settings.replica.ours else ()),
+                ],
+                key_arn=encryption.arns[COMPLIANCE],
+            ),
+            opts,
+        )
     publication = Publication(
         "publication",
         PublicationArgs(
@@ -69,7 +74,7 @@ def run(settings: Settings) -> None:
             key_arns=encryption.arns,
             bucket_names=storage.names,
             replica=replica,
-            second_region=_account(settings, settings.replica.region) if replica else None,
+            second_region=second_region,
         ),
         opts,
     )
@@ -98,6 +103,9 @@ def run(settings: Settings) -> None:
                 key_arns=encryption.arns,
                 bucket_names=storage.names,
                 topic_arn=alerting.topic_arns[SECURITY_TOPIC],
+                copies=replica if settings.replica.ours else None,
+                second_region=second_region,
+                forwarder_arn=identity.arns.get(Role.SECURITY_FORWARDER),
             ),
             opts,
         )

@@ -90,6 +90,10 @@ class Replica(pulumi.ComponentResource):
         self._build_access()
         self.register_outputs({"names": dict(self.names)})
 
+    def copy_arns(self, *, but: str) -> list[str]:
+        """ARNs of the buckets with copies, without those of one use."""
+        return [f"arn:aws:s3:::{name}" for use, name in self.names.items() if use not in (LOGS, but)]
+
     @property
     def _account(self) -> str:
         return self._settings.replica.account_id or self._settings.account_id

@@ -5,7 +5,9 @@ the trail makes nothing fail today: so CloudTrail's events of just these calls g
 each with who, from where and when. None of them is part of a day's work: our roles may do none of it, `pulumi up` does
 some when it changes something, and whoever ran it expects the mail.
 
-Rules see the home region. The second region's copies are best owned by a vault account, whose own rules watch them.
+A region's rules see that region's calls. Those of the second region hand what concerns the copies to the home region's
+event bus, where the home rules know the copies too, so that it is told in one place. In a vault account the copies are
+that account's to watch: it is there so that whoever took over this one neither reaches them nor hides their trail.
 """
 
 import json
@@ -16,8 +18,10 @@ from typing import Any
 import pulumi
 import pulumi_aws as aws
 
-from aivo_backup.policy.names import PROJECT, SecurityEvent, security_rule, trail_name
+from aivo_backup.policy.names import LOGS, PROJECT, SecurityEvent, security_rule, trail_name
 from infra.alerting import security_events
+from infra.identity import home_event_bus
+from infra.replica import Replica
 from infra.settings import Settings
 from infra.tags import aws_tags
 
@@ -67,12 +71,18 @@ class SecurityArgs:
         key_arns: use to ARN of every key.
         bucket_names: use to name of every bucket.
         topic_arn: the Security team's topic.
+        copies: the second region's, where this account owns them.
+        second_region: the provider of that region.
+        forwarder_arn: role that its rules hand events to the home region under.
     """
 
     settings: Settings
     key_arns: Mapping[str, pulumi.Input[str]]
     bucket_names: Mapping[str, pulumi.Input[str]]
     topic_arn: pulumi.Input[str]
+    copies: Replica | None = None
+    second_region: aws.Provider | None = None
+    forwarder_arn: pulumi.Input[str] | None = None
 
 
 class Security(pulumi.ComponentResource):
@@ -81,32 +91,71 @@ class Security(pulumi.ComponentResource):
     def __init__(self, name: str, args: SecurityArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("aivo:backup:Security", name, None, opts)
         settings = args.settings
-        for event in security_events(settings):
-            rule_name = security_rule(settings.environment, event)
-            rule = aws.cloudwatch.EventRule(
-                rule_name,
-                name=rule_name,
-                description=f"{PROJECT} {settings.environment}: {_TOLD[event]}",
-                event_pattern=pulumi.Output.json_dumps(pattern(event, args)),
-                state=_ALSO_READING if event is SecurityEvent.KEY_ACCESS_DENIED else "ENABLED",
-                tags=aws_tags(settings, component="security", data_class="none"),
-                opts=pulumi.ResourceOptions(parent=self),
+        self._settings = settings
+        here = Watched(keys=tuple(args.key_arns.values()), buckets=tuple(args.bucket_names.values()))
+        there = Watched()
+        if args.copies is not None:
+            there = Watched(
+                keys=tuple(args.copies.key_arns.values()),
+                # Nobody restores from the copies' access logs; their bucket is no copy.
+                buckets=tuple(bucket for use, bucket in args.copies.names.items() if use != LOGS),
             )
+        watched = Watched(keys=here.keys + there.keys, buckets=here.buckets + there.buckets)
+        for event in security_events(settings):
+            rule = self._build_rule(event, watched, pulumi.ResourceOptions(parent=self))
             aws.cloudwatch.EventTarget(
-                f"{rule_name}-topic",
+                f"{security_rule(settings.environment, event)}-topic",
                 rule=rule.name,
                 target_id="security-team",
                 arn=args.topic_arn,
                 input_transformer=_message(settings.environment, event),
                 opts=pulumi.ResourceOptions(parent=rule),
             )
+            # A trail of every region is changed in its home region only.
+            if there.keys and event is not SecurityEvent.TRAIL_CHANGED:
+                self._build_forwarding(event, there, args)
         self.register_outputs({})
 
+    def _build_forwarding(self, event: SecurityEvent, there: "Watched", args: SecurityArgs) -> None:
+        settings, provider = self._settings, args.second_region
+        rule = self._build_rule(event, there, pulumi.ResourceOptions(parent=self, provider=provider), "-replica")
+        aws.cloudwatch.EventTarget(
+            f"{security_rule(settings.environment, event)}-home",
+            rule=rule.name,
+            target_id="home-region",
+            arn=home_event_bus(settings),
+            role_arn=args.forwarder_arn,
+            opts=pulumi.ResourceOptions(parent=rule, provider=provider),
+        )
 
-def pattern(event: SecurityEvent, args: SecurityArgs) -> dict[str, Any]:
+    def _build_rule(
+        self, event: SecurityEvent, watched: "Watched", opts: pulumi.ResourceOptions, suffix: str = ""
+    ) -> aws.cloudwatch.EventRule:
+        settings = self._settings
+        name = security_rule(settings.environment, event)
+        return aws.cloudwatch.EventRule(
+            f"{name}{suffix}",
+            name=name,
+            description=f"{PROJECT} {settings.environment}: {_TOLD[event]}",
+            event_pattern=pulumi.Output.json_dumps(pattern(event, settings, watched), separators=(",", ":")),
+            state=_ALSO_READING if event is SecurityEvent.KEY_ACCESS_DENIED else "ENABLED",
+            tags=aws_tags(settings, component="security", data_class="none"),
+            opts=opts,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watched:
+    """ARNs of keys and names of buckets."""
+
+    keys: tuple[pulumi.Input[str], ...] = ()
+    buckets: tuple[pulumi.Input[str], ...] = ()
+
+
+def pattern(event: SecurityEvent, settings: Settings, watched: Watched) -> dict[str, Any]:
     """Which of CloudTrail's events a rule tells of, in EventBridge's words."""
-    keys = {"resources": {"ARN": list(args.key_arns.values())}}
-    in_buckets: dict[str, dict[str, Any]] = {"requestParameters": {"bucketName": list(args.bucket_names.values())}}
+    keys = {"resources": {"ARN": list(watched.keys)}}
+    in_buckets: dict[str, dict[str, Any]] = {"requestParameters": {"bucketName": list(watched.buckets)}}
     match event:
         case SecurityEvent.KEY_AT_RISK:
             return _calls("kms", {**keys, "eventName": _KEY_CALLS})
@@ -123,7 +172,6 @@ def pattern(event: SecurityEvent, args: SecurityArgs) -> dict[str, Any]:
         case SecurityEvent.KEY_ACCESS_DENIED:
             return _calls("kms", {**keys, "errorCode": _DENIED})
         case SecurityEvent.TRAIL_CHANGED:
-            settings = args.settings
             name = trail_name(settings.environment)
             arn = f"arn:aws:cloudtrail:{settings.region}:{settings.account_id}:trail/{name}"
             trail = {"requestParameters": {"name": [name, arn]}}

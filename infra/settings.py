@@ -103,6 +103,11 @@ class ReplicaSettings:
     account_id: str = ""
     provisioning_role: str = ""
 
+    @property
+    def ours(self) -> bool:
+        """Whether there are copies, and they belong to the environment's own account."""
+        return bool(self.region) and not self.account_id
+
 
 @dataclass(frozen=True, kw_only=True)
 class AlertSettings:

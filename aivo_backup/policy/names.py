@@ -87,6 +87,7 @@ class Role(StrEnum):
     RESTORE_TESTER = "restore-tester"
     SCHEDULER = "scheduler"
     REPLICATOR = "replicator"
+    SECURITY_FORWARDER = "security-forwarder"
 
 
 class Function(StrEnum):

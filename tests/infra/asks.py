@@ -154,6 +154,7 @@ NEEDS: dict[Role, tuple[Ask, ...]] = {
         Ask(action="s3:PutObject", use="compliance", key="reports/daily/x/report.html", context=ONCE),
     ),
     Role.SCHEDULER: (),
+    Role.SECURITY_FORWARDER: (),
     Role.REPLICATOR: (
         *(Ask(action="s3:GetObjectVersionForReplication", use=use, key="any/key") for use in ("minio", "vault")),
         *(Ask(action="kms:Decrypt", use=use, context=VIA_S3) for use in ("minio", "compliance")),

@@ -93,6 +93,17 @@ def test_a_service_takes_on_its_role_for_this_account_only(prod: Plan) -> None:
     assert scheduler(account, arn(account, group))
     assert not scheduler(account, arn(account, "default"))
     assert not scheduler(_OTHER, arn(_OTHER, group))
+
+    def forwarder(owner: str, source: str) -> bool:
+        context = {"aws__SourceAccount": owner, "aws__SourceArn": source}
+        return _takes_on(prod, Role.SECURITY_FORWARDER, "events.amazonaws.com", **context)
+
+    there = prod.settings()["replica"]["region"]
+    assert forwarder(account, f"arn:aws:events:{there}:{account}:rule/aivo-backup-{prod.stack}-key-at-risk")
+    assert not forwarder(account, f"arn:aws:events:{there}:{account}:rule/somebody-elses")
+    assert not forwarder(account, f"arn:aws:events:us-east-1:{account}:rule/aivo-backup-{prod.stack}-key-at-risk")
+    assert not forwarder(_OTHER, f"arn:aws:events:{there}:{_OTHER}:rule/aivo-backup-{prod.stack}-key-at-risk")
+
     assert _takes_on(prod, Role.REPLICATOR, "s3.amazonaws.com", aws__SourceAccount=account)
     assert not _takes_on(prod, Role.REPLICATOR, "s3.amazonaws.com", aws__SourceAccount=_OTHER)
 

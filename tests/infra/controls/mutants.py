@@ -1,5 +1,6 @@
 """The plans that break a control: each control must see every one of its own."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -76,6 +77,19 @@ _OIDC = "oidc.eks.us-east-1.amazonaws.com/id/EXAMPLE33333333333333333333333333"
 _AT_RISK = "aivo-backup-prod-key-at-risk"
 _TEAM, _TO_TEAM = "aivo-backup-prod-security-policy", "SecurityRulesToTopic"
 _ALL_OF_S3 = '{"source": ["aws.s3"]}'
+
+
+def _watched_keys(change: Callable[[list[str]], list[str]]) -> Mutation:
+    """A mutation of the keys that one rule watches."""
+
+    def mutate(plan: Plan) -> None:
+        inputs = plan.one(":EventRule", _AT_RISK).inputs
+        pattern = json.loads(inputs["eventPattern"])
+        pattern["detail"]["resources"]["ARN"] = change(pattern["detail"]["resources"]["ARN"])
+        inputs["eventPattern"] = json.dumps(pattern)
+
+    return mutate
+
 
 MUTANTS: list[tuple[Control, str, Mutation]] = [
     (
@@ -379,6 +393,23 @@ MUTANTS: list[tuple[Control, str, Mutation]] = [
         (security.security_team_is_told, f"no rule {rule}", remove(":EventRule", f"aivo-backup-prod-{rule}"))
         for rule in SecurityEvent
     ),
+    *(
+        (security.security_team_is_told, f"no {rule} there", remove(":EventRule", f"aivo-backup-prod-{rule}-replica"))
+        for rule in SecurityEvent
+        if rule is not SecurityEvent.TRAIL_CHANGED
+    ),
+    (security.security_team_is_told, "not handed on", remove(":EventTarget", f"{_AT_RISK}-home")),
+    (
+        security.security_team_is_told,
+        "may not hand on",
+        drop_statement(_ROLE_POLICY, "security-forwarder-policy", "HandToHomeRegion"),
+    ),
+    (
+        security.security_team_is_told,
+        "home does not know the copies",
+        _watched_keys(lambda arns: [arn for arn in arns if "-replica-" not in arn]),
+    ),
+    (security.security_team_is_told, "too long", _watched_keys(lambda arns: arns * 9)),
     (security.security_team_is_told, "switched off", set_input(":EventRule", _AT_RISK, ("state",), "DISABLED")),
     (security.security_team_is_told, "no target", remove(":EventTarget", f"{_AT_RISK}-topic")),
     (security.security_team_is_told, "all of S3", set_input(":EventRule", _AT_RISK, ("eventPattern",), _ALL_OF_S3)),
