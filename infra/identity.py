@@ -103,7 +103,7 @@ def _has_subject(settings: Settings, role: Role) -> bool:
     if role is Role.REPLICATOR:
         return False  # made with the replica, whose keys it needs
     if role is Role.SECURITY_FORWARDER:
-        return settings.replica.ours and not settings.sandbox
+        return settings.replica.ours
     if role is Role.OPENSEARCH_STORE:
         return settings.opensearch.repository_type is RepositoryType.S3
     return True
