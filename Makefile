@@ -36,10 +36,10 @@ demo: setup
 	@$(VENV)/python -m sandbox.demo
 
 test: setup
-	@$(VENV)/python -m pytest tests --ignore=tests/e2e
+	@$(VENV)/python -m pytest
 
 test-all: setup
-	@AIVO_BACKUP_TESTS=full $(VENV)/python -m pytest tests --ignore=tests/e2e
+	@AIVO_BACKUP_TESTS=full $(VENV)/python -m pytest
 
 lint: setup
 	@$(VENV)/ruff check .

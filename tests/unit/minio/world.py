@@ -119,6 +119,14 @@ class World:
         self.now += timedelta(seconds=seconds)
 
 
+def ten_files() -> World:
+    """With ten small objects at the source."""
+    world = World()
+    for number in range(10):
+        world.put(f"file-{number}", f"content of {number}".encode(), Attributes(content_type="text/plain"))
+    return world
+
+
 def failed(tested: TestedRestore) -> dict[str, str]:
     """The checks that did not pass: name to detail."""
     return {check.name: check.detail for check in tested.checks if not check.passed}
