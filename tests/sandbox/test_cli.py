@@ -18,7 +18,7 @@ POINT = "20200101_000000"
     [
         (("backup", "mysql"), "'mysql' is not a component: use one of postgres, minio, opensearch"),
         (("backup", "minio", "--type", "differential"), "'differential' is not one of 'full', 'incr'"),
-        (("restore", "postgres", "--in-place", "--target-time", "yesterday"), "--target-time"),
+        (("restore", "postgres", "--in-place", "--target-time", "yesterday"), "--target-time: 'yesterday' is no time"),
         (("restore", "postgres", "--in-place", "--target-time", "2026-01-01T00:00:00"), "has no time zone"),
         (("restore", "postgres", "--plan"), "say where to restore to: give either --in-place or --to"),
         (("restore", "postgres", "--to", "x", "--plan"), "--to needs --port"),

@@ -75,7 +75,7 @@ def check_in_place(place: "InPlace", backup: BackupSet, reader: PgBackRest, sett
     running = place.service.running()
     _check_owner(place, running=running)
     if running and not place.stop:
-        raise RefusedError(f"PostgreSQL runs on {place.data}", mend="stop it first, or say that it may be stopped")
+        raise RefusedError(f"PostgreSQL runs on {place.data}", mend="stop it first, or give --stop")
     return running
 
 
