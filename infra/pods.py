@@ -21,6 +21,8 @@ from infra.settings import ClusterSettings
 
 FINISHED_JOB_KEPT_SECONDS = 4 * 24 * 3600
 """A finished job and its log stay for a look on the next working day after a long weekend."""
+FINISHED_VOLUME_KEPT_SECONDS = 3600
+"""A job with a volume of its own keeps it, as large as the database, until it goes itself; its result is on record."""
 # The user of the image; every volume is handed to its group.
 USER_ID = 1000
 

@@ -12,8 +12,15 @@ import pulumi_aws as aws
 import pulumi_kubernetes as k8s
 
 from aivo_backup.policy.environment import Component
-from aivo_backup.policy.names import PROJECT, SECRET_OPENSEARCH, Role, restore_test_job, service_account
-from infra.pods import FINISHED_JOB_KEPT_SECONDS, PodArgs, pod_template
+from aivo_backup.policy.names import (
+    DISPATCH_GROUP,
+    PROJECT,
+    SECRET_OPENSEARCH,
+    Role,
+    restore_test_job,
+    service_account,
+)
+from infra.pods import FINISHED_JOB_KEPT_SECONDS, FINISHED_VOLUME_KEPT_SECONDS, PodArgs, pod_template
 from infra.settings import Settings
 from infra.tags import aws_tags, labels
 
@@ -22,8 +29,6 @@ _RTO_FACTOR = 2
 # A second try would restore everything again; the failed record and its alarm are there after the first.
 _RETRIES = 0
 _DISPATCH = f"{PROJECT}-restore-test-dispatch"
-_GROUP = f"{PROJECT}:restore-test-dispatch"
-"""The Kubernetes group that the function's role is taken into by its access entry."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +68,8 @@ class Verification(pulumi.ComponentResource):
 
     def _build_template(self, component: Component) -> None:
         settings, name = self._settings, restore_test_job(component)
+        # Only PostgreSQL is restored onto the pod's own disk.
+        on_volume = component is Component.POSTGRES
         template = pod_template(
             PodArgs(
                 name=name,
@@ -72,10 +79,9 @@ class Verification(pulumi.ComponentResource):
                 # PostgreSQL and MinIO are restored from S3 and KMS alone.
                 secrets=(SECRET_OPENSEARCH,) if component is Component.OPENSEARCH else (),
                 cpu="500m",
-                memory="2Gi" if component is Component.POSTGRES else "1Gi",
-                # Only PostgreSQL is restored onto the pod's own disk.
-                scratch=settings.cluster.restore_test_scratch if component is Component.POSTGRES else "2Gi",
-                scratch_volume=component is Component.POSTGRES,
+                memory="2Gi" if on_volume else "1Gi",
+                scratch=settings.cluster.restore_test_scratch if on_volume else "2Gi",
+                scratch_volume=on_volume,
                 restart_policy="Never",
             ),
             settings.cluster,
@@ -94,7 +100,9 @@ class Verification(pulumi.ComponentResource):
                     spec=k8s.batch.v1.JobSpecArgs(
                         active_deadline_seconds=_RTO_FACTOR * settings.objectives.rto_seconds,
                         backoff_limit=_RETRIES,
-                        ttl_seconds_after_finished=FINISHED_JOB_KEPT_SECONDS,
+                        ttl_seconds_after_finished=(
+                            FINISHED_VOLUME_KEPT_SECONDS if on_volume else FINISHED_JOB_KEPT_SECONDS
+                        ),
                         template=template,
                     ),
                 ),
@@ -109,7 +117,7 @@ class Verification(pulumi.ComponentResource):
             "restore-test-dispatch",
             cluster_name=settings.cluster.name,
             principal_arn=role_arn,
-            kubernetes_groups=[_GROUP],
+            kubernetes_groups=[DISPATCH_GROUP],
             type="STANDARD",
             tags=aws_tags(settings, component="verification", data_class="none"),
             opts=pulumi.ResourceOptions(parent=self),
@@ -134,7 +142,9 @@ class Verification(pulumi.ComponentResource):
             _DISPATCH,
             metadata=self._metadata(_DISPATCH),
             role_ref=k8s.rbac.v1.RoleRefArgs(api_group="rbac.authorization.k8s.io", kind="Role", name=_DISPATCH),
-            subjects=[k8s.rbac.v1.SubjectArgs(api_group="rbac.authorization.k8s.io", kind="Group", name=_GROUP)],
+            subjects=[
+                k8s.rbac.v1.SubjectArgs(api_group="rbac.authorization.k8s.io", kind="Group", name=DISPATCH_GROUP)
+            ],
             opts=self._options,
         )
         self._build_guard()
@@ -157,7 +167,7 @@ class Verification(pulumi.ComponentResource):
                 ),
                 match_conditions=[
                     admission.MatchConditionArgs(
-                        name="restore-test-dispatch", expression=f"'{_GROUP}' in request.userInfo.groups"
+                        name="restore-test-dispatch", expression=f"'{DISPATCH_GROUP}' in request.userInfo.groups"
                     )
                 ],
                 validations=[

@@ -115,6 +115,10 @@ def restore_test_job(component: Component) -> str:
     return f"restore-test-{component.value}"
 
 
+DISPATCH_GROUP = f"{PROJECT}:restore-test-dispatch"
+"""The Kubernetes group that the role of the function that starts them is taken into by its access entry."""
+
+
 EXPIRERS = {
     Component.POSTGRES: Role.POSTGRES_EXPIRER,
     Component.MINIO: Role.MINIO_EXPIRER,

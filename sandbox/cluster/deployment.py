@@ -21,6 +21,7 @@ from sandbox.cluster import handover, stores
 from sandbox.cluster.identity import policies
 from sandbox.cluster.kubectl import Kubectl
 from sandbox.cluster.place import Place
+from sandbox.cluster.provisioner import STORAGE_CLASS, storage_class
 from sandbox.pods.manifests import load
 
 STORES = "aivo"
@@ -47,7 +48,7 @@ def deploy(place: Place, kubectl: Kubectl, *, progress: Progress) -> None:
     patch = database_pod.patch(environment, document)
     manifests = read_manifests(place)
     app = lifecycle.open_app()
-    kubectl.apply(stores.names(environment))
+    kubectl.apply([*stores.names(environment), storage_class()])
     _deploy_identity(place, kubectl, manifests, patch, settings)
     _deploy_database(place, kubectl, settings)
     progress("PostgreSQL: runs as a StatefulSet")
@@ -57,7 +58,7 @@ def deploy(place: Place, kubectl: Kubectl, *, progress: Progress) -> None:
     for component in Component:
         prepare(app, component, sidecar_timeout=_READY_SECONDS, progress=progress)
     claims = [_name(it) for it in manifests if it["kind"] == "PersistentVolumeClaim"]
-    kubectl.apply(list(stores.volumes(place, claims, {})), field_manager="sandbox")
+    kubectl.apply(list(stores.volumes(place, claims, {}, storage_class=STORAGE_CLASS)), field_manager="sandbox")
     warnings = kubectl.apply(manifests)
     progress(f"the stack local: {len(manifests)} objects" + "".join(f"; {warning}" for warning in warnings))
 

@@ -17,8 +17,9 @@ from sandbox import servers
 from sandbox.cluster import deployment, handover, machine
 from sandbox.cluster.images import import_images, require_image
 from sandbox.cluster.kubectl import Kubectl
-from sandbox.cluster.parts import Part, Parts, write_configuration, write_outer_kubeconfig
+from sandbox.cluster.parts import Part, Parts, write_configuration, write_outer_kubeconfigs
 from sandbox.cluster.place import NODE, Place
+from sandbox.cluster.provisioner import FOLDER_PREFIX
 from sandbox.cluster.relays import POSTGRES_PORT, relays, ways
 from sandbox.cluster.tools import ClusterTools
 from sandbox.pods import SIDECAR_PROCESS
@@ -29,6 +30,7 @@ from sandbox.state import Sandbox
 
 _START_SECONDS = 90.0
 _DATABASE_ENDS_SECONDS = 60
+_BEGUN_ANEW = ("containerd", "kubelet", "cni", "addresses", "pki", "images", "plugins")
 # The kubelet first, or it would start again what ends; the API and its store last.
 _ENDED_LAST = (("kube-apiserver",), ("containerd", "etcd"))
 
@@ -138,7 +140,7 @@ def _start(place: Place, tools: ClusterTools, kubectl: Kubectl, progress: Progre
         place, tools, issuer=f"https://{deployment.provider(cluster)}", cgroup=machine.make_cgroup(place)
     )
     api_port = _free_port()
-    write_outer_kubeconfig(place, api_port)
+    write_outer_kubeconfigs(place, api_port)
     for part in parts.first:
         _launch(place, part)
     for part in parts.second:
@@ -182,9 +184,9 @@ def _away(place: Place, tools: ClusterTools) -> list[str]:
     ended = ["kubelet"] if place.processes.stop("kubelet") else []
     ended += place.processes.stop_all(last=_ENDED_LAST)
     machine.sweep(place, tools)
-    # Begun anew each time. Logs stay for a look, volumes for their data.
-    for name in ("containerd", "kubelet", "cni", "addresses", "pki", "images", "plugins"):
-        shutil.rmtree(place.home / name, ignore_errors=True)
+    # Begun anew each time. Logs stay for a look, volumes for their data, but for those that live with a pod.
+    for folder in (*(place.home / name for name in _BEGUN_ANEW), *place.volumes.glob(f"{FOLDER_PREFIX}*")):
+        shutil.rmtree(folder, ignore_errors=True)
     return ended
 
 

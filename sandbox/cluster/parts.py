@@ -2,6 +2,7 @@
 
 import json
 import secrets
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,12 +13,16 @@ import yaml
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from aivo_backup.policy.names import DISPATCH_GROUP
 from sandbox.certificates import Authority, Identity
 from sandbox.cluster.machine import inside, network_configuration
 from sandbox.cluster.place import API_PORT, API_SERVICE, DNS_SERVICE, GATEWAY, NODE, SERVICE_NETWORK, Place
 from sandbox.cluster.tools import ClusterTools
 
 PAUSE_IMAGE = "docker.io/library/aivo-pause:local"
+_ADMINISTRATOR, _DISPATCHER = "administrator", "verify-restore"
+# Who has a token, and their group. An EKS cluster takes the function's role into its group by an access entry.
+_USERS = {_ADMINISTRATOR: "system:masters", _DISPATCHER: DISPATCH_GROUP}
 _ETCD = "http://127.0.0.1:2379"
 _ETCD_PEER = "http://127.0.0.1:2380"
 
@@ -54,10 +59,10 @@ def write_configuration(place: Place, tools: ClusterTools, *, issuer: str, cgrou
     """
     for folder in (place.home, place.short, place.volumes, place.kubelet):
         folder.mkdir(mode=0o711, parents=True, exist_ok=True)
-    token = secrets.token_hex(24)
     _write_keys(place)
-    _private(place.home / "tokens.csv", f"{token},administrator,administrator,system:masters\n")
-    _write_kubeconfig(place, place.inner_kubeconfig, token, f"https://127.0.0.1:{API_PORT}")
+    lines = (f"{secrets.token_hex(24)},{user},{user},{group}\n" for user, group in _USERS.items())
+    _private(place.home / "tokens.csv", "".join(lines))
+    _write_kubeconfig(place, place.inner_kubeconfig, _ADMINISTRATOR, f"https://127.0.0.1:{API_PORT}")
     _write(place.home / "containerd.toml", _containerd(place, tools))
     _write(place.home / "cni" / "10-sandbox.conflist", json.dumps(network_configuration(place)))
     _write(place.home / "kubelet.yaml", yaml.safe_dump(_kubelet(place, cgroup)))
@@ -78,15 +83,16 @@ def write_configuration(place: Place, tools: ClusterTools, *, issuer: str, cgrou
             part("kube-scheduler", tools.program("kube-scheduler"), *_scheduler(place)),
             part("kube-proxy", tools.program("kube-proxy"), *_proxy(place)),
             part("coredns", tools.program("coredns"), "-conf", str(place.home / "Corefile")),
+            part("provisioner", sys.executable, "-m", "sandbox.cluster.provisioner", *_provisioner(place)),
             part("kubelet", tools.program("kubelet"), *_kubelet_arguments(place)),
         ),
     )
 
 
-def write_outer_kubeconfig(place: Place, port: int) -> None:
-    """Writes the administrator's kubeconfig for this machine, where the API answers on a loopback port."""
-    inner: dict[str, Any] = yaml.safe_load(place.inner_kubeconfig.read_text())
-    _write_kubeconfig(place, place.kubeconfig, inner["users"][0]["user"]["token"], f"https://localhost:{port}")
+def write_outer_kubeconfigs(place: Place, port: int) -> None:
+    """Writes the kubeconfigs for this machine, where the API answers on a loopback port."""
+    for file, user in ((place.kubeconfig, _ADMINISTRATOR), (place.dispatch_kubeconfig, _DISPATCHER)):
+        _write_kubeconfig(place, file, user, f"https://localhost:{port}")
 
 
 def _write_keys(place: Place) -> None:
@@ -102,7 +108,9 @@ def _write_keys(place: Place) -> None:
     _write(pki / "service-accounts.pub", public.decode())
 
 
-def _write_kubeconfig(place: Place, file: Path, token: str, server: str) -> None:
+def _write_kubeconfig(place: Place, file: Path, user: str, server: str) -> None:
+    lines = (line.split(",") for line in (place.home / "tokens.csv").read_text(encoding="ascii").splitlines())
+    token = next(token for token, name, *_ in lines if name == user)
     content = {
         "apiVersion": "v1",
         "kind": "Config",
@@ -110,8 +118,8 @@ def _write_kubeconfig(place: Place, file: Path, token: str, server: str) -> None
         "clusters": [
             {"name": "sandbox", "cluster": {"server": server, "certificate-authority": str(place.sandbox.ca_file)}}
         ],
-        "users": [{"name": "administrator", "user": {"token": token}}],
-        "contexts": [{"name": "sandbox", "context": {"cluster": "sandbox", "user": "administrator"}}],
+        "users": [{"name": user, "user": {"token": token}}],
+        "contexts": [{"name": "sandbox", "context": {"cluster": "sandbox", "user": user}}],
     }
     _private(file, yaml.safe_dump(content))
 
@@ -181,6 +189,10 @@ def _proxy(place: Place) -> list[str]:
         "--conntrack-tcp-timeout-established=0",
         "--conntrack-tcp-timeout-close-wait=0",
     ]
+
+
+def _provisioner(place: Place) -> list[str]:
+    return [f"--kubeconfig={place.inner_kubeconfig}", f"--folder={place.volumes}"]
 
 
 def _kubelet_arguments(place: Place) -> list[str]:

@@ -85,6 +85,11 @@ class Place:
         return self.home / "kubeconfig"
 
     @property
+    def dispatch_kubeconfig(self) -> Path:
+        """The way in of the function that starts restore tests, which may do nothing else."""
+        return self.home / "kubeconfig-dispatch"
+
+    @property
     def inner_kubeconfig(self) -> Path:
         """The way of the cluster's own parts, inside the network namespace."""
         return self.home / "kubeconfig-inside"

@@ -9,6 +9,7 @@ from typing import Any
 from aivo_backup.policy.environment import Environment, PostgresSettings
 from sandbox.cluster.identity import ENDPOINTS_CONFIG_MAP, ENDPOINTS_FOLDER
 from sandbox.cluster.place import DNS_SERVICE, GATEWAY, NODE, POD_NETWORK, Place
+from sandbox.cluster.provisioner import local_source
 from sandbox.cluster.relays import POSTGRES_SERVICE
 from sandbox.servers.postgres import parameters
 
@@ -44,13 +45,16 @@ def secrets(place: Place, namespace: str, wanted: Sequence[str]) -> Iterator[Doc
 
 
 def volumes(
-    place: Place, claims: Sequence[tuple[str, str]], known: Mapping[tuple[str, str], Path]
+    place: Place, claims: Sequence[tuple[str, str]], known: Mapping[tuple[str, str], Path], *, storage_class: str = ""
 ) -> Iterator[Document]:
-    """A folder of this machine for each claim (namespace, name), bound to it beforehand."""
+    """A folder of this machine for each claim (namespace, name), bound to it beforehand; it outlives the cluster.
+
+    Args:
+        storage_class: what the claims name.
+    """
     for namespace, claim in claims:
         folder = known.get((namespace, claim)) or place.volumes / f"{namespace}-{claim}"
         folder.mkdir(parents=True, exist_ok=True)
-        host = {"key": "kubernetes.io/hostname", "operator": "In", "values": [NODE]}
         yield _object(
             "v1",
             "PersistentVolume",
@@ -60,15 +64,14 @@ def volumes(
                 "capacity": {"storage": "10Gi"},
                 "accessModes": ["ReadWriteOnce"],
                 "persistentVolumeReclaimPolicy": "Retain",
-                "storageClassName": "",
+                "storageClassName": storage_class,
                 "claimRef": {
                     "apiVersion": "v1",
                     "kind": "PersistentVolumeClaim",
                     "namespace": namespace,
                     "name": claim,
                 },
-                "local": {"path": str(folder)},
-                "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [host]}]}},
+                **local_source(folder, NODE),
             },
         )
 

@@ -71,6 +71,8 @@ def test_restore_tests_that_outgrow_a_function_have_a_template(plan: Plan) -> No
         assert job["activeDeadlineSeconds"] >= plan.settings()["objectives"]["rto_seconds"]
         (scratch,) = (volume for volume in pod["volumes"] if volume["name"] == "scratch")
         assert ("ephemeral" in scratch) == (component is Component.POSTGRES)
+        # A volume as large as the database is paid for until the Job is removed.
+        assert ("ephemeral" in scratch) == (job["ttlSecondsAfterFinished"] <= 3600)
 
 
 def test_a_function_that_may_hand_over_may_do_just_that(plan: Plan) -> None:
