@@ -325,6 +325,8 @@ def test_a_drill_that_fails_is_filed_and_removed_as_well(
     record = world.app.catalog.recoveries(Purpose.DRILL)[-1]
     assert (record.exercise, record.passed) == ("monthly", False)
     assert record.error
+    assert [step.name for step in record.steps] == ["check-points", "restore-stores"]
+    assert record.seconds > 0, "also of one that failed, it is told how long it took"
 
 
 def test_the_annual_review_of_the_records_is_filed(world: World) -> None:

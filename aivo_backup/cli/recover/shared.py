@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from aivo_backup.catalog.records import Purpose, Recovery
+from aivo_backup.catalog.records import Phase, Purpose, Recovery
 from aivo_backup.cli.confirm import confirm
 from aivo_backup.cli.output import json_option, print_json, progress, seconds_text
 from aivo_backup.cli.recover.parts import applications, journals
@@ -129,7 +129,8 @@ def filed(app: App, *, from_replica: bool, exercise: str = "") -> Callable[[Jour
                 exercise=exercise,
                 started=entries.started,
                 finished=app.clock(),
-                steps=outcome.steps if outcome else (),
+                # Of one that failed, what it took until then.
+                steps=tuple(Phase(name=step.name, seconds=step.seconds) for step in entries.steps if step.attempts),
                 checks=outcome.checks if outcome else (),
                 predicted_seconds=entries.predicted_seconds,
                 loss_seconds=max(losses, default=None),
