@@ -9,7 +9,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from aivo_backup.policy.endpoints import Endpoints
+from aivo_backup.recovery.parts import Provisioner
 from aivo_backup.stores.port import Progress
+from sandbox.cluster.place import Place
 from sandbox.servers.base import Server
 from sandbox.servers.minio import Minio
 from sandbox.servers.opensearch import OpenSearch, OpenSearchProxy
@@ -32,29 +34,24 @@ class SandboxProvisioner:
         sandbox = self._sandbox
         progress(f"provisioned: {lifecycle.provision(sandbox)}")
         if not self._half_done():
-            lost = [server for server in self._stores() if server.ailment() or not self._data(server).is_dir()]
-            sandbox.remember(replaced_storage=[server.name for server in lost])
-            for server in lost:
-                server.stop()
-                self._set_aside(self._data(server), progress)
-            renewed = frozenset(port for server in lost for port in _public_ports(server))
+            gone = [server for server in self._stores() if is_lost(server)]
+            sandbox.remember(replaced_storage=[server.name for server in gone])
+            for server in gone:
+                clear(server, progress)
+            renewed = frozenset(port for server in gone for port in _public_ports(server))
             kept = frozenset(vars(sandbox.ports)) - renewed
             sandbox.choose_ports(keep=kept, renew=renewed)
         replaced = self._half_done()
         for server in self._stores():
             if server.name not in replaced:
                 continue
-            progress(f"{server.name}: empty storage at {server.address}")
             if isinstance(server, Postgres):
                 # No data of its own: the restore brings them, and starts it.
+                progress(f"{server.name}: empty storage at {server.address}")
                 server.configure()
                 sandbox.processes.stop(SIDECAR)
             else:
-                server.up()
-            if isinstance(server, OpenSearch):
-                proxy = OpenSearchProxy(sandbox)
-                proxy.stop()
-                proxy.up()
+                come_up_empty(server, progress)
         if sandbox.processes.find(SIDECAR) is None:
             # A repository's bucket that was made anew has no envelope, and without one the sidecar does not start.
             prepare_envelope(lifecycle.open_app(), progress=progress)
@@ -86,19 +83,39 @@ class SandboxProvisioner:
     def _stores(self) -> tuple[Server, ...]:
         return (Postgres(self._sandbox), Minio(self._sandbox), OpenSearch(self._sandbox))
 
-    def _data(self, server: Server) -> Path:
-        folder = {"postgres": "volume/pgdata", "minio": "data", "opensearch": "data"}[server.name]
-        return self._sandbox.home / server.name / folder
 
-    def _set_aside(self, data: Path, progress: Progress) -> None:
-        if not data.exists():
-            return
-        if not any(data.iterdir()):
-            shutil.rmtree(data)
-            return
-        aside = data.with_name(f"{data.name}.lost-{datetime.now(UTC):%Y%m%dT%H%M%SZ}")
-        data.rename(aside)
-        progress(f"what is left of {data} is now {aside}")
+def is_lost(server: Server) -> bool:
+    """Whether a store does not answer, or has no data any more."""
+    return bool(server.ailment()) or not _data(server).is_dir()
+
+
+def clear(server: Server, progress: Progress) -> None:
+    """Stops what is left of a lost store, and sets its data aside."""
+    server.stop()
+    data = _data(server)
+    if not data.exists():
+        return
+    if not any(data.iterdir()):
+        shutil.rmtree(data)
+        return
+    aside = data.with_name(f"{data.name}.lost-{datetime.now(UTC):%Y%m%dT%H%M%SZ}")
+    data.rename(aside)
+    progress(f"what is left of {data} is now {aside}")
+
+
+def come_up_empty(server: Server, progress: Progress) -> None:
+    """Starts a store on empty storage, and what leads to it."""
+    progress(f"{server.name}: empty storage at {server.address}")
+    server.up()
+    if isinstance(server, OpenSearch):
+        proxy = OpenSearchProxy(server.sandbox)
+        proxy.stop()
+        proxy.up()
+
+
+def _data(server: Server) -> Path:
+    folder = {"postgres": "volume/pgdata", "minio": "data", "opensearch": "data"}[server.name]
+    return server.sandbox.home / server.name / folder
 
 
 def _public_ports(server: Server) -> tuple[str, ...]:
@@ -106,10 +123,18 @@ def _public_ports(server: Server) -> tuple[str, ...]:
     return ("opensearch",) if isinstance(server, OpenSearch) else server.ports
 
 
-def provisioner() -> SandboxProvisioner:
-    """The provisioner of this checkout's sandbox.
+def provisioner() -> Provisioner:
+    """The provisioner of this checkout's sandbox, or of its cluster while that is up.
 
     Raises:
         ConfigurationError: there is no sandbox.
     """
-    return SandboxProvisioner(Sandbox.load())
+    sandbox = Sandbox.load()
+    place = Place(sandbox)
+    if place.processes.find("kube-apiserver") is None:
+        return SandboxProvisioner(sandbox)
+    from sandbox.cluster.kubectl import Kubectl
+    from sandbox.cluster.reprovision import ClusterProvisioner
+    from sandbox.cluster.tools import ClusterTools
+
+    return ClusterProvisioner(Kubectl(place=place, tools=ClusterTools.load(sandbox.checkout)))

@@ -27,8 +27,7 @@ def production() -> Environment:
 def written() -> dict[str, str]:
     """The text of every page by its file name."""
     here = production()
-    provisioner = PulumiCli(stack=here.name, namespace=here.recovery.store_namespace)
-    return pages(here, plans(here, provisioner))
+    return pages(here, plans(here, PulumiCli(environment=here)))
 
 
 def main(folder: Path = FOLDER) -> None:

@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aivo_backup.errors import BackupError, UnreachableError
+from aivo_backup.stores.port import Progress
 from aivo_backup.stores.process import Finished, run
 
 FORMER = "aivo-backup/former-replicas"
 """Annotation of a workload that was scaled to nothing: the scale it had, for whoever brings it back."""
+WORKLOADS = "deployments,statefulsets"
 SCALE_SECONDS = 600
 _POLL_SECONDS = 0.5
 _UNREACHABLE = ("connection", "Unable to connect", "no such host", "i/o timeout")
@@ -80,6 +82,22 @@ def scale_up(namespace: str, name: str, replicas: int) -> None:
     """
     _patch(namespace, name, replicas=replicas, former=None)
     kubectl("rollout", "status", name, f"--namespace={namespace}", f"--timeout={SCALE_SECONDS}s")
+
+
+def roll_out(namespace: str, selector: str, progress: Progress) -> None:
+    """Has the Deployments and StatefulSets of a label make their pods anew, so that they read their configuration
+    again, and waits until they are ready. One that stands at nothing reads it when it is started.
+
+    Raises:
+        UnreachableError, BackupError: one does not become ready.
+    """
+    for workload in found(WORKLOADS, namespace, selector=selector):
+        name = f"{workload['kind'].lower()}/{workload['metadata']['name']}"
+        if not int(workload["spec"].get("replicas", 1)):
+            continue
+        progress(f"rolling out {namespace}/{name}")
+        kubectl("rollout", "restart", name, f"--namespace={namespace}")
+        kubectl("rollout", "status", name, f"--namespace={namespace}", f"--timeout={SCALE_SECONDS}s")
 
 
 def _pods(namespace: str, labels: Mapping[str, str]) -> Sequence[object]:

@@ -10,7 +10,7 @@ from aivo_backup.catalog.records import RecoveryPoint
 from aivo_backup.errors import BackupError
 from aivo_backup.policy.codec import from_json, to_json
 from aivo_backup.policy.endpoints import Endpoints
-from aivo_backup.policy.environment import Component
+from aivo_backup.policy.environment import Component, PostgresSettings
 from aivo_backup.recovery import commands
 from aivo_backup.recovery.estimates import assumed, side_by_side, size_of
 from aivo_backup.recovery.executor import START_APPLICATIONS, STOP_APPLICATIONS, Procedure, Work
@@ -35,11 +35,15 @@ class StorageRequest:
     Attributes:
         from_replica: the primary backup buckets are gone too; everything comes from the second region.
         minio, opensearch: recovery points; the newest when empty. PostgreSQL goes to the newest archived state.
+        in_cluster: the database on the new volume of its StatefulSet, by a Job.
+        adapter_named: though an operator owns it, or it is replicated.
     """
 
     from_replica: bool = False
     minio: str = ""
     opensearch: str = ""
+    in_cluster: bool = False
+    adapter_named: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,6 +180,12 @@ def _summary(parts: Parts, request: StorageRequest) -> tuple[str, ...]:
     return tuple(lines)
 
 
+def _where(request: StorageRequest, settings: PostgresSettings) -> str:
+    if not request.in_cluster:
+        return ""
+    return f" (by a Job on the volume of statefulset {settings.pod.namespace}/{settings.pod.stateful_set})"
+
+
 def _ago(now: datetime, then: datetime) -> str:
     return f"{(now - then).total_seconds():,.0f} s"
 
@@ -224,9 +234,9 @@ def steps(parts: Surveyed, provisioner: Provisioner, request: StorageRequest) ->
         ),
         PlannedStep(
             name=RESTORE,
-            title="restore PostgreSQL, MinIO and OpenSearch side by side",
+            title=f"restore PostgreSQL{_where(request, settings.postgres)}, MinIO and OpenSearch side by side",
             precondition="the new storage is empty and answers",
-            changes="the new storage is filled",
+            changes="the new storage is filled; a database that was initialised on it since is set aside",
             expected=expected(RESTORE, side_by_side(rates)),
             undo="nothing to undo: the new storage was empty",
             commands=(

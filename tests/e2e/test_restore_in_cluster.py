@@ -12,6 +12,7 @@ from aivo_backup.cli.kubectl import FORMER
 from aivo_backup.errors import ExitCode
 from aivo_backup.policy.environment import Component
 from aivo_backup.policy.restore_job import RESTORE_LABEL
+from aivo_backup.stores.opensearch.recovery import existing
 from tests.e2e.world import STORES, World
 
 SHOP, REPLICAS = "shop", 2
@@ -159,6 +160,40 @@ def test_a_killed_restore_is_gone_on_with(world: World) -> None:
     resumed = world.cli("recover", "database-corruption", "--resume", "--yes")
     assert resumed.returncode == ExitCode.DONE, resumed.stderr
     assert "before-the-kill" in names(world)
+    as_before(world)
+
+
+def lose_storage(world: World) -> None:
+    """The stores on new storage: MinIO and OpenSearch empty, and a database as an image makes it on an empty volume."""
+    s3, indices = world.app.minio_source, world.app.opensearch_cluster
+    for bucket in s3.list_buckets()["Buckets"]:
+        name = bucket.get("Name", "")
+        for item in s3.list_objects_v2(Bucket=name).get("Contents", []):
+            s3.delete_object(Bucket=name, Key=item.get("Key", ""))
+        s3.delete_bucket(Bucket=name)
+    for name in existing(indices, "*"):
+        indices.delete(name, what=name)
+    data, programs = f"{VOLUME}/pgdata", world.app.environment.postgres.bin_path
+    anew = f"rm -r {data} && {programs}/initdb -A trust -U postgres {data} >&2"
+    where = [f"--namespace={STORES}", f"--container={DATABASE}", f"{DATABASE}-0"]
+    world.kubectl("exec", *where, "--", "sh", "-c", anew)
+    world.kubectl("delete", "pod", f"{DATABASE}-0", f"--namespace={STORES}", "--grace-period=0", "--force")
+
+
+def test_lost_storage_is_filled_from_the_backups(world: World) -> None:
+    jobs = {Component.MINIO: "minio-backup", Component.OPENSEARCH: "opensearch-snapshot"}
+    held = {point.component for point in world.points()}
+    started = [world.start(job) for component, job in jobs.items() if component not in held]
+    assert [world.ended(job) for job in started] == ["Complete"] * len(started)
+    insert(world, "before-the-loss")
+    counts = {point.component: point.facts for point in sorted(world.points(), key=lambda point: point.recoverable_at)}
+    lose_storage(world)
+    done = world.cli("recover", "storage-failure", "--to", "cluster", "--execute", "--yes", "--json")
+    assert done.returncode == ExitCode.DONE, done.stderr
+    checks = {check["name"]: check["passed"] for check in json.loads(done.stdout)["recovery"]["checks"]}
+    assert checks, counts
+    assert all(checks.values()), checks
+    assert "before-the-loss" in names(world)
     as_before(world)
 
 

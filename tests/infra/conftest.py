@@ -8,12 +8,6 @@ import pytest
 from sandbox.plan import register
 from tests.infra.plans import STACKS, Plan
 
-
-def pytest_configure(config: pytest.Config) -> None:
-    # The SDK's old names warn when their module is imported, whether one uses them or not.
-    config.addinivalue_line("filterwarnings", "ignore::DeprecationWarning:pulumi_aws")
-
-
 PlanOf = Callable[[str], Plan]
 
 

@@ -1,8 +1,9 @@
 """An operator's restores of PostgreSQL on real servers: to a time, in place, to staging, refused, taken back."""
 
 import shutil
+import time
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -194,6 +195,24 @@ def test_another_cluster_is_not_replaced(lab: Lab, before: Before) -> None:
     with pytest.raises(RefusedError, match="holds another cluster"):
         lab.restore(LATEST, place)
     assert sorted(other.parent.iterdir()) == listing
+
+
+def test_only_a_cluster_that_came_with_new_storage_is_set_aside(lab: Lab, before: Before) -> None:
+    """A database's image initialises what it finds empty; a cluster older than the newest backup is somebody's."""
+    del before
+    strange, fresh = lab.home / "strange" / "pgdata", lab.home / "fresh" / "pgdata"
+    lab.initdb(strange)
+    time.sleep(1 - time.time() % 1)  # PostgreSQL and S3 know whole seconds
+    lab.note("written after the stranger was made")
+    lab.archive_all()
+    time.sleep(1 - time.time() % 1)
+    lab.initdb(fresh)
+    with pytest.raises(RefusedError, match="holds another cluster"):
+        lab.plan(LATEST, replace(lab.in_place(stop=True, data=strange), storage_replaced=True))
+    with pytest.raises(RefusedError, match="holds another cluster"):
+        lab.plan(LATEST, lab.in_place(stop=True, data=fresh))
+    plan = lab.plan(LATEST, replace(lab.in_place(stop=True, data=fresh), storage_replaced=True))
+    assert plan.set_aside.startswith(f"{fresh}.before-")
 
 
 def test_newer_writes_in_the_very_segment_of_the_target_are_counted(lab: Lab, before: Before) -> None:

@@ -6,16 +6,14 @@ from datetime import datetime
 import click
 
 from aivo_backup.cli.context import Context
-from aivo_backup.cli.output import progress
 from aivo_backup.cli.recover.parts import parts
+from aivo_backup.cli.recover.place import Place, on_the_volume, place_options, start_again
 from aivo_backup.cli.recover.shared import Mode, mode_options, recover
 from aivo_backup.cli.restore.expected import Expected, warn_if_unproven
-from aivo_backup.cli.restore.postgres import IN_CLUSTER, plan_lines
+from aivo_backup.cli.restore.postgres import plan_lines
 from aivo_backup.cli.restore.postgres_tables import Asked
-from aivo_backup.cli.restore.services import ADAPTERS, STATEFUL_SET, in_cluster
 from aivo_backup.cli.restore.shared import moment, print_plan
 from aivo_backup.composition import App
-from aivo_backup.errors import RefusedError, UsageError
 from aivo_backup.policy.environment import Component
 from aivo_backup.recovery.database_corruption import CorruptionRequest, database_corruption
 from aivo_backup.recovery.executor import Procedure
@@ -27,13 +25,7 @@ from aivo_backup.stores.postgres.targets import Target, TargetKind
 @click.command(Scenario.DATABASE_CORRUPTION.value)
 @click.option("--target-time", callback=moment, help="To a moment, with its zone: 2026-01-31T12:00:00Z.")
 @click.option("--set", "label", default="", help="Start from this backup set; alone: stop where it ends.")
-@click.option("--to", "where", type=click.Choice([IN_CLUSTER]), help="On the volume of its StatefulSet, by a Job.")
-@click.option(
-    "--service",
-    type=click.Choice([*ADAPTERS, STATEFUL_SET]),
-    help="How the server is run, where that is not known; with --to cluster: statefulset, though an operator owns it.",
-)
-@click.option("--unit", default="", help="With --service systemd: the server's unit.")
+@place_options
 @click.option("--from-replica", is_flag=True, help="Read the second region's buckets, with its keys alone.")
 @mode_options
 @click.pass_obj
@@ -41,9 +33,7 @@ def database(
     context: Context,
     target_time: datetime | None,
     label: str,
-    where: str | None,
-    service: str | None,
-    unit: str,
+    place: Place,
     from_replica: bool,
     mode: Mode,
 ) -> int:
@@ -52,16 +42,14 @@ def database(
     Applications are stopped first and started again at the end, also when it fails. The corrupted data directory is
     set aside, never deleted. With --to cluster a Job restores on the volume of the database's StatefulSet.
     """
-    if service == STATEFUL_SET and where is None:
-        raise UsageError("--service statefulset belongs to --to cluster", mend="give --to cluster")
     request = CorruptionRequest(
         target_time=target_time,
         label=label,
         from_replica=from_replica,
-        in_cluster=where is not None,
-        adapter_named=where is not None and service is not None,
+        in_cluster=place.in_cluster,
+        adapter_named=place.adapter_named,
     )
-    return _recover(context.app, request, mode, service=service, unit=unit)
+    return _recover(context.app, request, mode, place)
 
 
 def restore_in_cluster(asked: Asked, target: Target, *, label: str, from_replica: bool, adapter_named: bool) -> int:
@@ -80,7 +68,7 @@ def restore_in_cluster(asked: Asked, target: Target, *, label: str, from_replica
         adapter_named=adapter_named,
     )
     app = asked.live
-    place = _place(app, request)
+    place = _volume(app, request)
     plan = app.for_restores.postgres.plan_restore(RestoreRequest(target=target, destination=place), now=app.clock())
     expected = Expected(app=app, catalog=app.catalog, component=Component.POSTGRES)
     seconds, measured = expected.of(drivers(place), plan.amounts, plan.expected_seconds)
@@ -91,24 +79,18 @@ def restore_in_cluster(asked: Asked, target: Target, *, label: str, from_replica
         if asked.plan_only:
             return 0
     mode = Mode(execute=True, resume=False, abandon=False, yes=asked.yes, as_json=asked.as_json)
-    return _recover(app, request, mode, service=None, unit="")
+    return _recover(app, request, mode, Place(in_cluster=True, adapter_named=adapter_named))
 
 
-def _recover(app: App, request: CorruptionRequest, mode: Mode, *, service: str | None, unit: str) -> int:
+def _recover(app: App, request: CorruptionRequest, mode: Mode, place: Place) -> int:
     def build(request: CorruptionRequest) -> Procedure:
-        place = _place(app, request) if request.in_cluster else None
-        found = parts(app, from_replica=request.from_replica, service=service, unit=unit, cluster=place)
+        cluster = _volume(app, request) if request.in_cluster else None
+        found = parts(app, from_replica=request.from_replica, service=place.service, unit=place.unit, cluster=cluster)
         return database_corruption(found, request)
 
     def given_up(request: CorruptionRequest) -> None:
-        if not request.in_cluster:
-            return
-        live = _place(app, request).database
-        if working := live.working():
-            raise RefusedError(
-                f"Job {working[0]} still restores on the volume", mend="wait for it, or delete it with kubectl"
-            )
-        live.start(progress)
+        if request.in_cluster:
+            start_again(_volume(app, request))
 
     return recover(
         app,
@@ -121,14 +103,5 @@ def _recover(app: App, request: CorruptionRequest, mode: Mode, *, service: str |
     )
 
 
-def _place(app: App, request: CorruptionRequest) -> InCluster:
-    """
-    Raises:
-        UsageError: the second region is asked for, which the database's own identity does not read.
-    """
-    if request.from_replica:
-        raise UsageError(
-            "a restore in the cluster reads the home region: its Job has the database's own identity",
-            mend="restore from the replica with --in-place or to staging",
-        )
-    return in_cluster(app, adapter_named=request.adapter_named)
+def _volume(app: App, request: CorruptionRequest) -> InCluster:
+    return on_the_volume(app, adapter_named=request.adapter_named, from_replica=request.from_replica)

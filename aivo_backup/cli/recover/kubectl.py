@@ -3,13 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from aivo_backup.cli.kubectl import found, kubectl, scale_down, scale_up, wanted_scale
+from aivo_backup.cli.kubectl import WORKLOADS, found, roll_out, scale_down, scale_up, wanted_scale
 from aivo_backup.errors import BackupError
 from aivo_backup.policy.endpoints import Endpoints
+from aivo_backup.policy.environment import Environment
+from aivo_backup.policy.names import PROJECT
 from aivo_backup.stores.port import Progress
 from aivo_backup.stores.process import run
 
-_KINDS = "deployments,statefulsets"
 _PROVISION_SECONDS = 3600
 
 
@@ -28,7 +29,7 @@ class KubectlApplications:
         return {
             f"{namespace}/{item['kind'].lower()}/{item['metadata']['name']}": wanted_scale(item)
             for namespace in dict.fromkeys(self.namespaces)
-            for item in found(_KINDS, namespace, selector=self.selector)
+            for item in found(WORKLOADS, namespace, selector=self.selector)
         }
 
     def scale(self, workload: str, replicas: int) -> None:
@@ -44,15 +45,14 @@ class KubectlApplications:
 
 @dataclass(frozen=True, kw_only=True)
 class PulumiCli:
-    """The Pulumi CLI in the checkout that is the working folder."""
+    """The Pulumi CLI in the checkout that is the working folder; what reads the stores' endpoints, through kubectl."""
 
-    stack: str
-    namespace: str
+    environment: Environment
 
     def provision(self, progress: Progress) -> Endpoints:
         """See :class:`~aivo_backup.recovery.parts.Provisioner`. Services keep their names, so no endpoint changes."""
-        progress(f"pulumi up --refresh, stack {self.stack}")
-        argv = ["pulumi", "up", "--refresh", "--yes", "--non-interactive", f"--stack={self.stack}"]
+        progress(f"pulumi up --refresh, stack {self.environment.name}")
+        argv = ["pulumi", "up", "--refresh", "--yes", "--non-interactive", f"--stack={self.environment.name}"]
         done = run(argv, timeout_seconds=_PROVISION_SECONDS)
         if done.exit_code != 0:
             raise BackupError(f"pulumi up failed: {done.tail()}", mend="mend what it names, then give --resume")
@@ -60,19 +60,33 @@ class PulumiCli:
 
     def redirect(self, endpoints: Endpoints, progress: Progress) -> None:
         """See :class:`~aivo_backup.recovery.parts.Provisioner`."""
-        progress(f"rolling out what reads the stores' endpoints in {self.namespace}")
-        kubectl("rollout", "restart", "deployments", f"--namespace={self.namespace}")
+        for namespace, selector in readers(self.environment):
+            roll_out(namespace, selector, progress)
 
     def provision_commands(self) -> tuple[str, ...]:
         """See :class:`~aivo_backup.recovery.parts.Provisioner`."""
+        namespace = self.environment.recovery.store_namespace
         return (
-            f"pulumi up --refresh --stack {self.stack}",
-            f"kubectl get pods,persistentvolumeclaims -n {self.namespace}   # every store ready on an empty volume",
+            f"pulumi up --refresh --stack {self.environment.name}",
+            f"kubectl get pods,persistentvolumeclaims -n {namespace}   # every store on an empty volume",
         )
 
     def redirect_commands(self) -> tuple[str, ...]:
         """See :class:`~aivo_backup.recovery.parts.Provisioner`."""
+        namespace = self.environment.recovery.store_namespace
         return (
-            f"kubectl get services,endpointslices -n {self.namespace}   # each Service leads to the new pods",
-            f"kubectl rollout restart deployments -n {self.namespace}",
+            f"kubectl get services,endpointslices -n {namespace}   # each Service leads to the new pods",
+            *(
+                f"kubectl rollout restart {WORKLOADS} -n {namespace} -l {selector}"
+                for namespace, selector in readers(self.environment)
+            ),
         )
+
+
+def readers(environment: Environment) -> tuple[tuple[str, str], ...]:
+    """What reads the stores' endpoints when it starts: namespace and selector of the applications, and of the agent."""
+    recovery = environment.recovery
+    return (
+        (recovery.store_namespace, recovery.application_selector),
+        (environment.namespace, f"app.kubernetes.io/part-of={PROJECT}"),
+    )

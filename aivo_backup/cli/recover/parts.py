@@ -54,7 +54,7 @@ def provisioner(app: App) -> Provisioner:
         return adapter()
     from aivo_backup.cli.recover.kubectl import PulumiCli
 
-    return PulumiCli(stack=app.environment.name, namespace=app.environment.recovery.store_namespace)
+    return PulumiCli(environment=app.environment)
 
 
 def parts(
@@ -65,6 +65,7 @@ def parts(
     service: str | None = None,
     unit: str = "",
     cluster: InCluster | None = None,
+    storage_replaced: bool = False,
 ) -> Parts:
     """The parts of one environment.
 
@@ -72,6 +73,7 @@ def parts(
         isolation: for a drill.
         service, unit: how the database's server is run; the environment's own adapter when None.
         cluster: the database in its cluster, where it is restored there.
+        storage_replaced: what is found at its place came with the new storage.
 
     Raises:
         ConfigurationError: the second region is asked for and there is none; a login is missing.
@@ -85,7 +87,9 @@ def parts(
         postgres=engines.postgres,
         minio=engines.minio,
         opensearch=app.opensearch if not from_replica else engines.opensearch,
-        place=lambda: cluster or in_place(app, service, unit=unit, stop=True, delta=False),
+        place=lambda: replace(
+            cluster or in_place(app, service, unit=unit, stop=True, delta=False), storage_replaced=storage_replaced
+        ),
         login=lambda: app.postgres_login,
         objects=S3ObjectStore(app.minio_source),
         remove_bucket=lambda bucket: _remove_bucket(app, bucket),

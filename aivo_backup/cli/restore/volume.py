@@ -42,6 +42,7 @@ class _Elsewhere:
 @click.option("--target-xid")
 @click.option("--target-name")
 @click.option("--set", "label", default="")
+@click.option("--storage-replaced", is_flag=True)
 @click.pass_obj
 def volume(
     context: Context,
@@ -50,6 +51,7 @@ def volume(
     target_xid: str | None,
     target_name: str | None,
     label: str,
+    storage_replaced: bool,
 ) -> int:
     """Restore onto the database's volume, which no server uses now. Run by `restore postgres --to cluster`."""
     app = context.app
@@ -68,6 +70,7 @@ def volume(
             # Whether it may be done was asked before the StatefulSet was scaled down.
             adapter_named=True,
             started_elsewhere=True,
+            storage_replaced=storage_replaced,
         ),
     )
     result = app.postgres.restore(request, now=app.clock(), stopwatch=Stopwatch(), progress=progress)

@@ -3,6 +3,7 @@
 import os
 import shutil
 import socket
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,8 +53,13 @@ def check_versions(settings: PostgresSettings, backup: BackupSet, pgbackrest: Ve
         )
 
 
-def check_in_place(place: "InPlace", backup: BackupSet, reader: PgBackRest, settings: PostgresSettings) -> bool:
+def check_in_place(
+    place: "InPlace", backup: BackupSet, reader: PgBackRest, settings: PostgresSettings, *, archived: datetime
+) -> bool:
     """Whether a live data directory can be replaced.
+
+    Args:
+        archived: when the newest WAL of the backed up cluster was archived, UTC.
 
     Returns:
         whether the server runs, and so is stopped first.
@@ -71,7 +77,7 @@ def check_in_place(place: "InPlace", backup: BackupSet, reader: PgBackRest, sett
             f"backup set {backup.label} has tablespaces, which lie outside the data directory",
             mend="restore to staging, where they get folders of their own",
         )
-    _check_identity(place, backup, settings)
+    _check_identity(place, backup, settings, archived)
     running = place.service.running()
     _check_owner(place, running=running)
     if running and not place.stop:
@@ -79,10 +85,11 @@ def check_in_place(place: "InPlace", backup: BackupSet, reader: PgBackRest, sett
     return running
 
 
-def _check_identity(place: "InPlace", backup: BackupSet, settings: PostgresSettings) -> None:
+def _check_identity(place: "InPlace", backup: BackupSet, settings: PostgresSettings, archived: datetime) -> None:
     if (place.data / "PG_VERSION").is_file():
         present = _present_system_id(place.data, settings)
-        if present and present != backup.system_id:
+        came_with_storage = place.storage_replaced and present and _initialised(present) > archived
+        if present and present != backup.system_id and not came_with_storage:
             raise RefusedError(
                 f"{place.data} holds another cluster (system identifier {present}, the backup's is {backup.system_id})",
                 mend="check the path and the stanza",
@@ -95,6 +102,12 @@ def _check_identity(place: "InPlace", backup: BackupSet, settings: PostgresSetti
         raise RefusedError(f"{place.data} is not empty and no data directory", mend="check the path")
     elif place.delta:
         raise RefusedError(f"{place.data} holds nothing to start a delta from", mend="restore it without --delta")
+
+
+def _initialised(system_id: str) -> datetime:
+    """When a cluster was initialised, UTC, to the second: the upper half of its system identifier (PostgreSQL's
+    ``BootStrapXLOG`` in ``xlog.c``)."""
+    return datetime.fromtimestamp(int(system_id) >> 32, UTC)
 
 
 def _present_system_id(data: Path, settings: PostgresSettings) -> str:

@@ -24,7 +24,7 @@ def job_name(begun: datetime) -> str:
     return f"aivo-backup-restore-{begun.astimezone(UTC):%Y%m%dt%H%M%Sz}"
 
 
-def job_arguments(target: Target) -> tuple[str, ...]:
+def job_arguments(target: Target, *, storage_replaced: bool) -> tuple[str, ...]:
     """What the Job calls `aivo-backup` with."""
     given: tuple[str, ...] = ("--set", target.label) if target.label else ()
     match target.kind:
@@ -34,7 +34,7 @@ def job_arguments(target: Target) -> tuple[str, ...]:
             given += (f"--target-{target.kind.value}", target.value)
         case _:
             pass
-    return ("restore", "volume", *given)
+    return ("restore", "volume", *given, *(("--storage-replaced",) if storage_replaced else ()))
 
 
 def told(result: RestoreResult) -> str:
@@ -64,7 +64,8 @@ class RestoreInCluster:
             with self.stopwatch.phase("stop"):
                 database.stop(progress)
             with self.stopwatch.phase("volume"):
-                line = database.restore(job_name(now), job_arguments(self.target), progress)
+                arguments = job_arguments(self.target, storage_replaced=self.place.storage_replaced)
+                line = database.restore(job_name(now), arguments, progress)
             result = _result(line)
         except BaseException as error:
             self._start_after(error)

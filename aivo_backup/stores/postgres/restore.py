@@ -51,6 +51,8 @@ class InPlace:
             standbys is refused.
         started_elsewhere: somebody else starts the server on the restored files (the database's own pod); so it is
             recovered by a server of our own, and looked at, before it takes the old one's place.
+        storage_replaced: its storage was lost and is new: a cluster that was initialised there since (a database's
+            image does so on an empty volume) is set aside, and not refused as a stranger.
     """
 
     data: Path
@@ -60,6 +62,7 @@ class InPlace:
     delta: bool = False
     adapter_named: bool = False
     started_elsewhere: bool = False
+    storage_replaced: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,11 +72,13 @@ class InCluster:
     Attributes:
         data: the data directory as the Job and the database's pod see it.
         connect: a connection to the server, once it is up again.
+        storage_replaced: as in :class:`InPlace`.
     """
 
     data: Path
     database: ClusterDatabase
     connect: Connect
+    storage_replaced: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,7 +218,7 @@ class Restorer:
         set_aside, stops, copied = "", False, ""
         match request.destination:
             case InPlace() as place:
-                stops = check_in_place(place, backup, reader, self.settings)
+                stops = check_in_place(place, backup, reader, self.settings, archived=replay.newest.stored)
                 set_aside = str(set_aside_path(place.data, stamp)) if place.data.exists() else ""
                 if place.delta:
                     copied = check_delta_space(place.data, backup.size_bytes)
