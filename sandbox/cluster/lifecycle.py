@@ -176,8 +176,9 @@ def _wait_for_node(kubectl: Kubectl, parts: Parts) -> None:
 def _end_database(kubectl: Kubectl) -> None:
     """In order, so that its last segment is archived and it starts without a recovery; it is killed if it will not."""
     kubectl.run("scale", "statefulset", "--all", "--replicas=0", f"--namespace={deployment.STORES}")
-    limit = f"--timeout={_DATABASE_ENDS_SECONDS}s"
-    kubectl.run("wait", "pod", "--all", "--for=delete", limit, f"--namespace={deployment.STORES}")
+    # Of StatefulSets alone: pods of Jobs that have ended stay, and would be waited for in vain.
+    which = ("--selector=statefulset.kubernetes.io/pod-name", f"--timeout={_DATABASE_ENDS_SECONDS}s")
+    kubectl.run("wait", "pod", *which, "--for=delete", f"--namespace={deployment.STORES}")
 
 
 def _away(place: Place, tools: ClusterTools) -> list[str]:
