@@ -62,10 +62,13 @@ class App:
     """The parts of one environment, each built when it is first asked for.
 
     Attributes:
+        published: the settings as they were published, which the cluster has too; ``environment`` is what they are
+            here, where things may answer elsewhere.
         home: of an app that reads the second region's copies: the app of the environment itself.
     """
 
     environment: Environment
+    published: Environment
     endpoints: Endpoints
     aws: boto3.Session
     secrets: Secrets
@@ -358,6 +361,7 @@ def open_environment(variables: Mapping[str, str], *, outside: bool = False) -> 
         secrets = ManagedSecrets(aws.client("secretsmanager"), managed)
     return App(
         environment=environment,
+        published=declared,
         endpoints=endpoints,
         aws=aws,
         secrets=secrets,

@@ -1,16 +1,18 @@
 """kubectl under the caller's own kubeconfig, and the scale of workloads, whose former one is kept at themselves."""
 
 import json
+import os
+import shutil
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from aivo_backup.errors import BackupError, UnreachableError
+from aivo_backup.policy.workloads import FORMER, wanted_scale
 from aivo_backup.stores.port import Progress
 from aivo_backup.stores.process import Finished, run
 
-FORMER = "aivo-backup/former-replicas"
-"""Annotation of a workload that was scaled to nothing: the scale it had, for whoever brings it back."""
 WORKLOADS = "deployments,statefulsets"
 SCALE_SECONDS = 600
 _POLL_SECONDS = 0.5
@@ -34,22 +36,36 @@ def kubectl(*arguments: str, stdin: str | None = None) -> Finished:
     raise BackupError(f"kubectl {' '.join(arguments[:2])} failed: {said}", mend="look at it with kubectl")
 
 
+def configured(variables: Mapping[str, str] = os.environ) -> bool:
+    """Whether there is a kubectl here, and a kubeconfig for it."""
+    files = [Path(file) for file in variables.get("KUBECONFIG", "").split(os.pathsep) if file]
+    files = files or [Path(variables.get("HOME", "/"), ".kube", "config")]
+    return shutil.which("kubectl") is not None and any(file.is_file() for file in files)
+
+
+def objects(kinds: Sequence[str], namespace: str, *names: str) -> list[dict[str, Any]]:
+    """All objects of some kinds in a namespace, or those of some names; read in one go, within half a minute.
+
+    Raises:
+        as :func:`kubectl`.
+    """
+    options = (f"--namespace={namespace}", "--ignore-not-found", "--output=json", "--request-timeout=30s")
+    return _items(kubectl("get", ",".join(kinds), *names, *options).stdout)
+
+
 def found(kind: str, namespace: str, *, name: str = "", selector: str = "") -> list[dict[str, Any]]:
     """The objects of a kind, or the one of a name; none where there is none."""
     which = [name] if name else [f"--selector={selector}"] if selector else []
     done = kubectl("get", kind, *which, f"--namespace={namespace}", "--ignore-not-found", "--output=json")
-    if not done.stdout.strip():
+    return _items(done.stdout)
+
+
+def _items(text: str) -> list[dict[str, Any]]:
+    if not text.strip():
         return []
-    answer: dict[str, Any] = json.loads(done.stdout)
+    answer: dict[str, Any] = json.loads(text)
     items: list[dict[str, Any]] = answer.get("items", [answer])
     return items
-
-
-def wanted_scale(workload: Mapping[str, Any]) -> int:
-    """The replicas that a workload is to have; of one that was stopped by us, those it had."""
-    replicas = int(workload["spec"].get("replicas", 1))
-    annotations: Mapping[str, str] = workload["metadata"].get("annotations") or {}
-    return replicas or int(annotations.get(FORMER, "0"))
 
 
 def scale_down(namespace: str, name: str, workload: Mapping[str, Any]) -> None:

@@ -42,15 +42,19 @@ def print_json(value: object) -> None:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Prints a table; wide when the output is not a terminal, so that a log keeps whole cells."""
+    """Prints a table; wide when the output is not a terminal, so that a log keeps whole cells.
+
+    Cells are plain text: one that quotes a log may have brackets in it, which are no markup.
+    """
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(title=title, title_justify="left")
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*(Text(cell) for cell in row))
     width = None if sys.stdout.isatty() else 160
     Console(width=width).print(table)
 

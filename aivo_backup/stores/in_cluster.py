@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from aivo_backup.errors import BackupError, ConfigurationError
 from aivo_backup.policy.names import PROJECT
+from aivo_backup.policy.workloads import condition, had_a_pod
 from aivo_backup.stores.eks import ClusterApi
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
@@ -70,7 +71,7 @@ def barren_jobs(api: ClusterApi, namespace: str) -> list[BarrenJob]:
     ours = quote(f"app.kubernetes.io/part-of={PROJECT}")
     found: list[BarrenJob] = []
     for job in _items(api, f"/apis/batch/v1/namespaces/{namespace}/jobs?labelSelector={ours}"):
-        if _failure(job) is None and _had_a_pod(job):
+        if condition(job, "Failed") is None and had_a_pod(job):
             continue
         of_it = quote(f"involvedObject.uid={job['metadata']['uid']},reason={_REFUSED}")
         barren = judged(job, _items(api, f"/api/v1/namespaces/{namespace}/events?fieldSelector={of_it}"))
@@ -80,12 +81,12 @@ def barren_jobs(api: ClusterApi, namespace: str) -> list[BarrenJob]:
 
 def judged(job: Mapping[str, Any], refusals: Sequence[Mapping[str, Any]]) -> BarrenJob | None:
     """What a Job and the events of its refused pods, as the API has them, come to; None when it may still succeed."""
-    failure, metadata = _failure(job), job["metadata"]
+    failure, metadata = condition(job, "Failed"), job["metadata"]
     refused = sorted((event["metadata"]["creationTimestamp"], str(event.get("message", ""))) for event in refusals)
     if failure is not None:
         ended, reason = failure["lastTransitionTime"], f"{failure.get('reason', '')}: {failure.get('message', '')}"
         reason += f"; first refusal of a pod: {refused[0][1]}" if refused else ""
-    elif refused and not _had_a_pod(job):
+    elif refused and not had_a_pod(job):
         ended, reason = refused[0]
     else:
         return None
@@ -104,16 +105,6 @@ def _items(api: ClusterApi, path: str) -> list[dict[str, Any]]:
     if status != _OK:
         raise BackupError(f"{api.url} answers {path} with {answer.get('message', status)}")
     return answer["items"]
-
-
-def _failure(job: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    conditions: list[dict[str, Any]] = job.get("status", {}).get("conditions") or []
-    return next((one for one in conditions if (one["type"], one["status"]) == ("Failed", "True")), None)
-
-
-def _had_a_pod(job: Mapping[str, Any]) -> bool:
-    status = job.get("status", {})
-    return any(status.get(count) for count in ("active", "failed", "succeeded"))
 
 
 __all__ = ["BarrenJob", "barren_jobs", "connect", "is_inside", "judged"]

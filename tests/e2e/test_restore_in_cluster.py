@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from aivo_backup.cli.kubectl import FORMER
 from aivo_backup.errors import ExitCode
 from aivo_backup.policy.environment import Component
 from aivo_backup.policy.restore_job import RESTORE_LABEL
+from aivo_backup.policy.workloads import FORMER
 from aivo_backup.stores.opensearch.recovery import existing
 from tests.e2e.world import STORES, World
 
@@ -154,6 +154,12 @@ def test_a_killed_restore_is_gone_on_with(world: World) -> None:
     assert scales(world) == (0, 0)
     for kind, name, replicas in (("statefulset", DATABASE, 1), ("deployment", SHOP, REPLICAS)):
         assert workload(world, kind, name)["metadata"]["annotations"][FORMER] == str(replicas)
+    # Whoever comes upon it is told that a restore is under way, and how to go on with it.
+    told = world.cli("doctor", "cluster")
+    assert told.returncode == ExitCode.FAILED
+    assert f"cluster: database: StatefulSet {STORES}/{DATABASE} stands at nothing" in told.stderr
+    assert f"cluster: application {SHOP}: deployment {STORES}/{SHOP} stands at 0" in told.stderr
+    assert "aivo-backup recover database-corruption (or storage-failure) --resume" in told.stderr
     second = world.cli("restore", "postgres", "--to", "cluster", "--yes")
     assert second.returncode == ExitCode.REFUSED, second.stderr
     assert scales(world) == (0, 0)

@@ -72,12 +72,15 @@ class World:
 
     def kill(self, job: str) -> None:
         """SIGKILL to the processes of the job's pods, from outside: nothing in them can notice or tidy up."""
-        killed = 0
-        for pod in self.pods(job):
-            for pid in machine.processes_of(self.kubectl.place, str(pod["metadata"]["uid"])):
-                os.kill(pid, signal.SIGKILL)
-                killed += 1
-        assert killed, f"no process of {job} was found"
+        found = self.processes(job)
+        assert found, f"no process of {job} was found"
+        for pid in found:
+            os.kill(pid, signal.SIGKILL)
+
+    def processes(self, job: str) -> list[int]:
+        """The processes of the job's pods, as this machine numbers them."""
+        place = self.kubectl.place
+        return [pid for pod in self.pods(job) for pid in machine.processes_of(place, str(pod["metadata"]["uid"]))]
 
     def runs(self, cronjob: str) -> list[BackupRun]:
         """What the catalog has of a CronJob's runs, oldest first."""

@@ -17,8 +17,10 @@ from tests.unit.evidence.generated import environment as generated_environment
 
 
 def app(*, production: bool) -> App:
+    environment = replace(generated_environment(), name="prod", production=production)
     return App(
-        environment=replace(generated_environment(), name="prod", production=production),
+        environment=environment,
+        published=environment,
         endpoints=Endpoints(),
         aws=boto3.Session(region_name="us-east-1"),
         secrets=MountedSecrets(Path("/nowhere")),

@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from aivo_backup.cli.kubectl import WORKLOADS, found, roll_out, scale_down, scale_up, wanted_scale
+from aivo_backup.cli.kubectl import WORKLOADS, found, roll_out, scale_down, scale_up
 from aivo_backup.errors import BackupError
 from aivo_backup.policy.endpoints import Endpoints
 from aivo_backup.policy.environment import Environment
 from aivo_backup.policy.names import PROJECT
+from aivo_backup.policy.workloads import wanted_scale
 from aivo_backup.stores.port import Progress
 from aivo_backup.stores.process import run
 

@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from aivo_backup.cli.kubectl import found, kubectl, scale_down, scale_up, wanted_scale
+from aivo_backup.cli.kubectl import found, kubectl, scale_down, scale_up
 from aivo_backup.errors import (
     BackupError,
     ConfigurationError,
@@ -17,6 +17,7 @@ from aivo_backup.errors import (
 )
 from aivo_backup.policy.environment import Environment
 from aivo_backup.policy.restore_job import CONTAINER, RESTORE_LABEL, restore_job
+from aivo_backup.policy.workloads import outcome, wanted_scale
 from aivo_backup.stores.port import Progress
 
 _START_SECONDS = 300.0
@@ -77,12 +78,12 @@ class StatefulSetDatabase:
     def working(self) -> list[str]:
         """See the port."""
         jobs = found("jobs", self._namespace, selector=f"{RESTORE_LABEL}={self._name}")
-        return [str(job["metadata"]["name"]) for job in jobs if not _ended(job)]
+        return [str(job["metadata"]["name"]) for job in jobs if not outcome(job)]
 
     def left(self, name: str) -> bool:
         """See the port."""
         jobs = found("jobs", self._namespace, name=name)
-        fit = bool(jobs) and _ended(jobs[0]) != "Failed"
+        fit = bool(jobs) and outcome(jobs[0]) != "Failed"
         if fit:
             self._adopted.add(name)
         return fit
@@ -100,7 +101,7 @@ class StatefulSetDatabase:
             jobs = found("jobs", self._namespace, name=name)
             if not jobs:
                 raise BackupError(f"Job {self._namespace}/{name} is gone", mend="somebody deleted it; restore again")
-            ended = _ended(jobs[0])
+            ended = outcome(jobs[0])
             if not self._started(name):
                 if not ended and time.monotonic() - begun > _START_SECONDS:
                     self._give_up(name)
@@ -175,10 +176,3 @@ class StatefulSetDatabase:
 def _states(pod: Document) -> list[Document]:
     statuses: list[Document] = pod.get("status", {}).get("containerStatuses") or []
     return [status.get("state") or {} for status in statuses]
-
-
-def _ended(job: Document) -> str:
-    conditions: list[dict[str, str]] = job.get("status", {}).get("conditions") or []
-    return next(
-        (one["type"] for one in conditions if one["type"] in ("Complete", "Failed") and one["status"] == "True"), ""
-    )
