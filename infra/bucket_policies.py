@@ -59,8 +59,12 @@ def audit_bucket_policy(settings: Settings, bucket: str, key_arn: str, *, lock_d
     )
 
 
-def replica_bucket_policy(settings: Settings, bucket: str, key_arn: str) -> str:
-    """The policy of a copy: S3's replication writes it, and nobody else."""
+def replica_bucket_policy(settings: Settings, bucket: str, key_arn: str, *, readers: Sequence[Role]) -> str:
+    """The policy of a copy: S3's replication writes it, and nobody else.
+
+    Args:
+        readers: the home account's roles that restore from it.
+    """
     statements = [
         *_transport(bucket),
         *_encryption(bucket, key_arn),
@@ -74,15 +78,17 @@ def replica_bucket_policy(settings: Settings, bucket: str, key_arn: str) -> str:
         ),
     ]
     if settings.replica.account_id:
-        statements += _copies_from_home(settings, bucket)
+        statements += _copies_from_home(settings, bucket, readers)
     return document(statements)
 
 
-def _copies_from_home(settings: Settings, bucket: str) -> list[Statement]:
-    """A bucket of another account lets our replication in; within one account the role's own policy is enough."""
+def _copies_from_home(settings: Settings, bucket: str, readers: Sequence[Role]) -> list[Statement]:
+    """A bucket of another account lets our replication in, and who restores; within one account the roles' own policies
+    are enough."""
     replicator = role_arn(settings.account_id, settings.environment, Role.REPLICATOR)
     home = {"AWS": f"arn:aws:iam::{settings.account_id}:root"}
     only = {"ArnEquals": {"aws:PrincipalArn": replicator}}
+    restoring = tuple(role_arn(settings.account_id, settings.environment, role) for role in readers)
     return [
         Statement(
             sid="CopiesFromHome",
@@ -102,6 +108,19 @@ def _copies_from_home(settings: Settings, bucket: str) -> list[Statement]:
             actions=("s3:GetBucketVersioning",),
             resources=(f"arn:aws:s3:::{bucket}",),
             conditions=only,
+        ),
+        Statement(
+            sid="ReadFromHome",
+            principals=home,
+            actions=(
+                "s3:GetBucketLocation",
+                "s3:GetObject",
+                "s3:GetObjectVersion",
+                "s3:ListBucket",
+                "s3:ListBucketVersions",
+            ),
+            resources=(f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"),
+            conditions={"ArnEquals": {"aws:PrincipalArn": restoring}},
         ),
     ]
 

@@ -161,28 +161,33 @@ def data_key_policy(settings: Settings, use: str) -> str:
 
 
 def replica_key_policy(settings: Settings, use: str) -> str:
-    """The policy of a key in the second region: replication encrypts, the restorer decrypts.
+    """The policy of a key in the second region: replication encrypts, who restores decrypts.
 
     The cipher pass is wrapped under it too, so that the copy of the repository can be read with this key alone.
     """
     region, account = settings.replica.region, settings.replica.account_id or settings.account_id
     by_s3 = {"kms:ViaService": f"s3.{region}.amazonaws.com"}
-    replicator, restorer = (_arns(settings, [role]) for role in (Role.REPLICATOR, Role.RESTORER))
+    replicator, restoring = (_arns(settings, roles) for roles in ([Role.REPLICATOR], list(replica_readers(use))))
     return document(
         [
             *_administration(settings, account),
             _use(settings, "ReplicationEncrypts", replicator, ("kms:Encrypt", "kms:GenerateDataKey"), by_s3),
-            _use(settings, "RestorerDecrypts", restorer, ("kms:Decrypt", "kms:DescribeKey"), by_s3),
+            _use(settings, "RestoreDecrypts", restoring, ("kms:Decrypt", "kms:DescribeKey"), by_s3),
             *(_envelope(settings, _replica_grants()) if use == Component.POSTGRES.value else []),
         ]
     )
 
 
+def replica_readers(use: str) -> tuple[Role, ...]:
+    """Who reads a bucket's copy in the second region."""
+    # A Job on the database's volume has the database's own identity (docs/adr/0012-restores-in-the-cluster.md).
+    return (Role.RESTORER, *([Role.POSTGRES_ARCHIVER] if use == Component.POSTGRES.value else []))
+
+
 def _replica_grants() -> Mapping[Role, Grant]:
     """Of those who open or make the cipher pass at home, the ones who do so in the second region."""
-    there = (Role.INITIALISER, Role.RESTORER)
-    grants = grants_on(Component.POSTGRES.value)
-    return {role: replace(grants[role], unwraps=role is Role.RESTORER) for role in there}
+    grants, readers = grants_on(Component.POSTGRES.value), replica_readers(Component.POSTGRES.value)
+    return {role: replace(grants[role], unwraps=role in readers) for role in (Role.INITIALISER, *readers)}
 
 
 def signing_key_policy(settings: Settings) -> str:

@@ -46,8 +46,7 @@ def run(settings: Settings) -> None:
                 home=home,
                 buckets=storage.buckets,
                 key_arns=encryption.arns,
-                restorer=identity.names[Role.RESTORER],
-                initialiser=identity.names[Role.INITIALISER],
+                role_names=identity.names,
             ),
             pulumi.ResourceOptions(providers=[_second_region(settings)]),
         )

@@ -2,7 +2,7 @@
 
 The copies have their own keys and their own lifecycle, so they hold when the home region, or its keys, are gone.
 Version ids stay the same, so a manifest names the same objects in both. With a vault account the copies belong to
-that account, and nobody of the home account can delete them.
+that account: who restores reads them, and nobody of the home account can delete them.
 """
 
 from collections.abc import Mapping
@@ -22,10 +22,11 @@ from aivo_backup.policy.names import (
     role_name,
     settings_parameter,
 )
+from infra.access import GRANTS
 from infra.bucket import GuardedBucket, GuardedBucketArgs
 from infra.bucket_policies import log_bucket_policy, replica_bucket_policy
 from infra.documents import Statement, document
-from infra.encryption import DATA_KEYS, replica_key_policy
+from infra.encryption import DATA_KEYS, replica_key_policy, replica_readers
 from infra.lifecycles import data_lifecycle, locked_lifecycle, log_lifecycle
 from infra.settings import Settings
 from infra.storage import LOCKED_DAYS, lock_of
@@ -52,16 +53,14 @@ class ReplicaArgs:
         home: the provider of the home region; the component's own is the second region's.
         buckets: the home region's, by use.
         key_arns: the home region's keys.
-        restorer: name of the role that restores.
-        initialiser: name of the role that makes the cipher pass.
+        role_names: role to its name.
     """
 
     settings: Settings
     home: aws.Provider
     buckets: Mapping[str, GuardedBucket]
     key_arns: Mapping[str, pulumi.Output[str]]
-    restorer: pulumi.Input[str]
-    initialiser: pulumi.Input[str]
+    role_names: Mapping[Role, pulumi.Input[str]]
 
 
 class Replica(pulumi.ComponentResource):
@@ -141,7 +140,9 @@ class Replica(pulumi.ComponentResource):
                 bucket=name,
                 data_class="compliance" if locked else "operational",
                 key_arn=key_arn,
-                policy=key_arn.apply(lambda arn: replica_bucket_policy(settings, name, arn)),
+                policy=key_arn.apply(
+                    lambda arn: replica_bucket_policy(settings, name, arn, readers=replica_readers(use))
+                ),
                 lifecycle=locked_lifecycle(LOCKED_DAYS[use]) if locked else data_lifecycle(Component(use), settings),
                 lock=lock_of(settings, use) if locked else None,
                 log_bucket=logs,
@@ -228,23 +229,27 @@ class Replica(pulumi.ComponentResource):
         )
 
     def _build_access(self) -> None:
-        """The restorer reads the copies, so that a restore needs nothing of a home region that is gone, and the
-        initialiser wraps the cipher pass for them."""
+        """The restorer reads the copies, so that a restore needs nothing of a home region that is gone; so does the
+        database's own identity, under which a Job restores on its volume; the initialiser wraps the cipher pass."""
         args = self._args
-        for role, name, policy in (
-            (Role.RESTORER, args.restorer, self._reader_policy),
-            (Role.INITIALISER, args.initialiser, self._wrapper_policy),
+        for role, policy in (
+            (Role.RESTORER, self._reader_policy),
+            (Role.POSTGRES_ARCHIVER, self._repository_policy),
+            (Role.INITIALISER, self._wrapper_policy),
         ):
             aws.iam.RolePolicy(
                 f"{role.value}-replica-policy",
                 name="replica",
-                role=name,
+                role=args.role_names[role],
                 policy=pulumi.Output.all(**self.key_arns).apply(policy),
                 opts=pulumi.ResourceOptions(parent=self, provider=args.home),
             )
 
     def _reader_policy(self, keys: Mapping[str, str]) -> str:
         return reader_policy(self._settings, names=self.names, keys=keys)
+
+    def _repository_policy(self, keys: Mapping[str, str]) -> str:
+        return repository_policy(self._settings, bucket=self.names[Component.POSTGRES.value], keys=keys)
 
     def _wrapper_policy(self, keys: Mapping[str, str]) -> str:
         return document([_cipher_pass("WrapCipherPassThere", "kms:Encrypt", keys)])
@@ -324,16 +329,39 @@ def reader_policy(settings: Settings, *, names: Mapping[str, str], keys: Mapping
                 actions=("s3:GetObject", "s3:GetObjectVersion"),
                 resources=tuple(f"arn:aws:s3:::{name}/*" for name in copies),
             ),
-            Statement(
-                sid="KeysThere",
-                actions=("kms:Decrypt", "kms:DescribeKey"),
-                resources=tuple(keys.values()),
-                conditions={"StringEquals": {"kms:ViaService": f"s3.{region}.amazonaws.com"}},
-            ),
+            _keys_there(settings, tuple(keys.values())),
             _cipher_pass("UnwrapCipherPassThere", "kms:Decrypt", keys),
             # Under the account's own key for parameters, which needs no permission of its own.
             Statement(sid="ReadSettingsThere", actions=("ssm:GetParameter",), resources=(parameter,)),
         ]
+    )
+
+
+def repository_policy(settings: Settings, *, bucket: str, keys: Mapping[str, str]) -> str:
+    """What the database's own identity may do in the second region: read there of its repository what it may at home,
+    and write nothing."""
+    (grant,) = (grant for grant in GRANTS[Role.POSTGRES_ARCHIVER] if grant.use == Component.POSTGRES.value)
+    arn = f"arn:aws:s3:::{bucket}"
+    return document(
+        [
+            Statement(sid="ListCopy", actions=("s3:GetBucketLocation", "s3:ListBucket"), resources=(arn,)),
+            Statement(
+                sid="ReadCopy",
+                actions=("s3:GetObject",),
+                resources=tuple(f"{arn}/{prefix}*" for prefix in grant.reads),
+            ),
+            _keys_there(settings, (keys[grant.use],)),
+            _cipher_pass("UnwrapCipherPassThere", "kms:Decrypt", keys),
+        ]
+    )
+
+
+def _keys_there(settings: Settings, keys: tuple[str, ...]) -> Statement:
+    return Statement(
+        sid="KeysThere",
+        actions=("kms:Decrypt", "kms:DescribeKey"),
+        resources=keys,
+        conditions={"StringEquals": {"kms:ViaService": f"s3.{settings.replica.region}.amazonaws.com"}},
     )
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from aivo_backup.errors import ExitCode
 from aivo_backup.policy.environment import Component
+from aivo_backup.policy.names import BACKUP_PREFIX, INVENTORY_PREFIX
 from aivo_backup.policy.restore_job import RESTORE_LABEL
 from aivo_backup.policy.workloads import FORMER
 from aivo_backup.stores.opensearch.recovery import existing
@@ -137,15 +138,37 @@ def test_a_restore_that_fails_leaves_everything_running_as_it_was(world: World) 
     as_before(world)
 
 
-def test_a_killed_restore_is_gone_on_with(world: World) -> None:
-    insert(world, "before-the-kill")
+@pytest.fixture
+def second_region(world: World) -> Generator[None]:
+    """The second region's copy of all that is at home, whose own backup sets cannot be had meanwhile."""
+    insert(world, "copied")
+    world.kubectl.place.sandbox.aws_control.replicate()
+    insert(world, "archived-at-home-alone")
+    s3, bucket = world.app.s3, world.app.environment.bucket(Component.POSTGRES)
+    pages = s3.get_paginator("list_objects_v2")
+    keys = [
+        entry.get("Key", "")
+        for prefix in (BACKUP_PREFIX, INVENTORY_PREFIX)
+        for page in pages.paginate(Bucket=bucket, Prefix=prefix)
+        for entry in page.get("Contents", [])
+    ]
+    assert keys
+    markers = {key: s3.delete_object(Bucket=bucket, Key=key).get("VersionId", "") for key in keys}
+    yield
+    for key, marker in markers.items():
+        s3.delete_object(Bucket=bucket, Key=key, VersionId=marker)
+
+
+@pytest.mark.usefixtures("second_region")
+def test_a_killed_restore_from_the_second_region_is_gone_on_with(world: World) -> None:
+    restore = ("restore", "postgres", "--to", "cluster", "--from-replica", "--yes")
     selector = f"{RESTORE_LABEL}={DATABASE}"
 
     def works() -> bool:
         jobs = world.kubectl.get("jobs", namespace=STORES, selector=selector)
         return any(job["status"].get("active") for job in jobs)
 
-    process = world.cli_process("restore", "postgres", "--to", "cluster", "--yes")
+    process = world.cli_process(*restore)
     try:
         world.wait("the Job of the restore", works, seconds=120.0)
     finally:
@@ -160,12 +183,13 @@ def test_a_killed_restore_is_gone_on_with(world: World) -> None:
     assert f"cluster: database: StatefulSet {STORES}/{DATABASE} stands at nothing" in told.stderr
     assert f"cluster: application {SHOP}: deployment {STORES}/{SHOP} stands at 0" in told.stderr
     assert "aivo-backup recover database-corruption (or storage-failure) --resume" in told.stderr
-    second = world.cli("restore", "postgres", "--to", "cluster", "--yes")
+    second = world.cli(*restore)
     assert second.returncode == ExitCode.REFUSED, second.stderr
     assert scales(world) == (0, 0)
     resumed = world.cli("recover", "database-corruption", "--resume", "--yes")
     assert resumed.returncode == ExitCode.DONE, resumed.stderr
-    assert "before-the-kill" in names(world)
+    assert "copied" in names(world)
+    assert "archived-at-home-alone" not in names(world)
     as_before(world)
 
 

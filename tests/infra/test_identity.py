@@ -3,23 +3,26 @@
 import pytest
 
 from aivo_backup.policy.names import Role
+from sandbox.plan import register
 from tests.infra.asks import ATTACKS, CIPHER, CONDITIONAL_ATTACKS, KEY_HEADER, KMS_HEADER, NEEDS, VIA_S3, Ask, put
 from tests.infra.conftest import PlanOf
 from tests.infra.evaluator import Request, allowed
 from tests.infra.plans import Plan
 
 
+def _principal(plan: Plan, role: Role) -> str:
+    return f"arn:aws:iam::{plan.settings()['account_id']}:role/aivo-backup-{plan.stack}-{role.value}"
+
+
 def _decide(plan: Plan, role: Role, ask: Ask) -> bool:
-    settings = plan.settings()
     (policy,) = [entry for entry in plan.all(":RolePolicy") if entry.name == f"{role.value}-policy"]
-    arn = f"arn:aws:iam::{settings['account_id']}:role/aivo-backup-{plan.stack}-{role.value}"
     if ask.action.startswith("kms:"):
         resource = plan.outputs["keys"][ask.use]
         resource_policy = plan.one("kms/key:Key", f"{ask.use}-key").document()
     else:
         resource = f"arn:aws:s3:::{plan.outputs['buckets'][ask.use]}" + (f"/{ask.key}" if ask.key else "")
         resource_policy = plan.one(":BucketPolicy", f"{ask.use}-policy").document()
-    request = Request(principal=arn, action=ask.action, resource=resource, context=ask.context)
+    request = Request(principal=_principal(plan, role), action=ask.action, resource=resource, context=ask.context)
     return allowed(request, identity=[policy.document()], resource_policy=resource_policy)
 
 
@@ -137,29 +140,90 @@ def test_only_the_initialiser_touches_the_cipher_pass(prod: Plan) -> None:
 
 
 _THERE = {"kms:ViaService": "s3.us-west-2.amazonaws.com"}
-_IN_THE_SECOND_REGION: list[tuple[Role, str, dict[str, str], bool]] = [
-    (Role.RESTORER, "kms:Decrypt", _THERE, True),
-    (Role.RESTORER, "kms:Decrypt", CIPHER, True),
-    (Role.RESTORER, "kms:Encrypt", CIPHER, False),
-    (Role.RESTORER, "kms:GenerateDataKey", _THERE, False),
-    (Role.INITIALISER, "kms:Encrypt", CIPHER, True),
-    (Role.INITIALISER, "kms:Encrypt", {}, False),
-    (Role.INITIALISER, "kms:Decrypt", _THERE, False),
+_IN_THE_SECOND_REGION: list[tuple[Role, str, str, dict[str, str], bool]] = [
+    (Role.RESTORER, "kms:Decrypt", "postgres", _THERE, True),
+    (Role.RESTORER, "kms:Decrypt", "postgres", CIPHER, True),
+    (Role.RESTORER, "kms:Encrypt", "postgres", CIPHER, False),
+    (Role.RESTORER, "kms:GenerateDataKey", "postgres", _THERE, False),
+    (Role.RESTORER, "kms:Decrypt", "minio", _THERE, True),
+    # A Job on the database's volume restores under the database's identity, and reads its repository alone.
+    (Role.POSTGRES_ARCHIVER, "kms:Decrypt", "postgres", _THERE, True),
+    (Role.POSTGRES_ARCHIVER, "kms:Decrypt", "postgres", CIPHER, True),
+    (Role.POSTGRES_ARCHIVER, "kms:Decrypt", "postgres", {}, False),
+    (Role.POSTGRES_ARCHIVER, "kms:Encrypt", "postgres", CIPHER, False),
+    (Role.POSTGRES_ARCHIVER, "kms:GenerateDataKey", "postgres", _THERE, False),
+    *((Role.POSTGRES_ARCHIVER, "kms:Decrypt", use, _THERE, False) for use in ("minio", "opensearch", "compliance")),
+    (Role.INITIALISER, "kms:Encrypt", "postgres", CIPHER, True),
+    (Role.INITIALISER, "kms:Encrypt", "postgres", {}, False),
+    (Role.INITIALISER, "kms:Decrypt", "postgres", _THERE, False),
 ]
 
 
-@pytest.mark.parametrize(("role", "action", "context", "verdict"), _IN_THE_SECOND_REGION, ids=str)
+@pytest.mark.parametrize(("role", "action", "use", "context", "verdict"), _IN_THE_SECOND_REGION, ids=str)
 def test_the_second_regions_key_alone_opens_the_copy(
-    plan_of: PlanOf, role: Role, action: str, context: dict[str, str], verdict: bool
+    plan_of: PlanOf, role: Role, action: str, use: str, context: dict[str, str], verdict: bool
 ) -> None:
-    """The restorer reads the copies and the cipher pass there; the initialiser wraps the pass; nothing more."""
+    """Who restores reads the copies and the cipher pass there; the initialiser wraps the pass; nothing more."""
     plan = plan_of("prod")
-    request = Request(
-        principal=f"arn:aws:iam::{plan.settings()['account_id']}:role/aivo-backup-prod-{role.value}",
-        action=action,
-        resource=plan.settings()["replica"]["keys"]["postgres"],
-        context=context,
-    )
+    resource = plan.settings()["replica"]["keys"][use]
+    request = Request(principal=_principal(plan, role), action=action, resource=resource, context=context)
     policy = plan.one(":RolePolicy", f"{role.value}-replica-policy").document()
-    key = plan.one("kms/key:Key", "postgres-replica-key").document()
+    key = plan.one("kms/key:Key", f"{use}-replica-key").document()
     assert allowed(request, identity=[policy], resource_policy=key) is verdict
+
+
+_COPIES: list[tuple[Role, str, str, str, bool]] = [
+    *(
+        (Role.RESTORER, action, use, key, True)
+        for use in ("postgres", "minio", "opensearch", "compliance")
+        for action, key in (("s3:ListBucket", ""), ("s3:GetObject", "any/key"), ("s3:GetObjectVersion", "any/key"))
+    ),
+    (Role.POSTGRES_ARCHIVER, "s3:ListBucket", "postgres", "", True),
+    *(
+        (Role.POSTGRES_ARCHIVER, "s3:GetObject", "postgres", key, True)
+        for key in (
+            "archive/aivo-postgres/archive.info",
+            "backup/aivo-postgres/backup.info",
+            "envelope/cipher-pass.json",
+            "inventory/20261123-010000F.json",
+        )
+    ),
+    (Role.POSTGRES_ARCHIVER, "s3:GetObject", "postgres", "leases/postgres", False),
+    *(
+        (Role.POSTGRES_ARCHIVER, action, use, key, False)
+        for use in ("minio", "opensearch", "compliance")
+        for action, key in (("s3:ListBucket", ""), ("s3:GetObject", "any/key"))
+    ),
+    *(
+        (role, action, "postgres", "archive/x", False)
+        for role in (Role.RESTORER, Role.POSTGRES_ARCHIVER)
+        for action in ("s3:PutObject", "s3:DeleteObject", "s3:DeleteObjectVersion")
+    ),
+]
+"""Role, action, copy, key (none: the bucket itself), and whether it may."""
+
+
+@pytest.fixture(scope="module")
+def vaulted() -> Plan:
+    """Production, its copies in a vault account."""
+    role = "arn:aws:iam::444444444444:role/backup-vault"
+    replica = {"account_id": "444444444444", "provisioning_role": role}
+    return Plan.of("prod", register("prod", overrides={"aivo-backup:replica": replica}))
+
+
+@pytest.mark.parametrize(("role", "action", "use", "key", "verdict"), _COPIES, ids=str)
+def test_who_restores_reads_the_copies_and_changes_nothing(
+    prod: Plan, vaulted: Plan, role: Role, action: str, use: str, key: str, verdict: bool
+) -> None:
+    def judged(plan: Plan, *, by_identity: bool = True, by_bucket: bool = True) -> bool:
+        resource = f"arn:aws:s3:::{plan.settings()['replica']['buckets'][use]}" + (f"/{key}" if key else "")
+        policy = plan.one(":RolePolicy", f"{role.value}-replica-policy").document()
+        return allowed(
+            Request(principal=_principal(plan, role), action=action, resource=resource),
+            identity=[policy] if by_identity else [],
+            resource_policy=plan.one(":BucketPolicy", f"{use}-replica-policy").document() if by_bucket else None,
+        )
+
+    assert judged(prod) is verdict
+    # Across accounts both must allow by themselves: the role's own policy, and the vault's bucket.
+    assert (judged(vaulted, by_bucket=False) and judged(vaulted, by_identity=False)) is verdict

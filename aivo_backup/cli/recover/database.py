@@ -7,11 +7,12 @@ import click
 
 from aivo_backup.cli.context import Context
 from aivo_backup.cli.recover.parts import parts
-from aivo_backup.cli.recover.place import Place, on_the_volume, place_options, start_again
+from aivo_backup.cli.recover.place import Place, place_options, start_again
 from aivo_backup.cli.recover.shared import Mode, mode_options, recover
 from aivo_backup.cli.restore.expected import Expected, warn_if_unproven
 from aivo_backup.cli.restore.postgres import plan_lines
 from aivo_backup.cli.restore.postgres_tables import Asked
+from aivo_backup.cli.restore.services import in_cluster
 from aivo_backup.cli.restore.shared import moment, print_plan
 from aivo_backup.composition import App
 from aivo_backup.policy.environment import Component
@@ -67,10 +68,10 @@ def restore_in_cluster(asked: Asked, target: Target, *, label: str, from_replica
         in_cluster=True,
         adapter_named=adapter_named,
     )
-    app = asked.live
+    app, read = asked.live, asked.source
     place = _volume(app, request)
-    plan = app.for_restores.postgres.plan_restore(RestoreRequest(target=target, destination=place), now=app.clock())
-    expected = Expected(app=app, catalog=app.catalog, component=Component.POSTGRES)
+    plan = read.for_restores.postgres.plan_restore(RestoreRequest(target=target, destination=place), now=app.clock())
+    expected = Expected(app=read, catalog=read.catalog, component=Component.POSTGRES)
     seconds, measured = expected.of(drivers(place), plan.amounts, plan.expected_seconds)
     warn_if_unproven(expected, plan.recovery_point, since=plan.point_ended, accepted=asked.unproven)
     if asked.plan_only or not asked.yes:
@@ -104,4 +105,4 @@ def _recover(app: App, request: CorruptionRequest, mode: Mode, place: Place) -> 
 
 
 def _volume(app: App, request: CorruptionRequest) -> InCluster:
-    return on_the_volume(app, adapter_named=request.adapter_named, from_replica=request.from_replica)
+    return in_cluster(app, adapter_named=request.adapter_named, from_replica=request.from_replica)

@@ -9,8 +9,7 @@ import click
 
 from aivo_backup.cli.output import progress
 from aivo_backup.cli.restore.postgres import IN_CLUSTER
-from aivo_backup.cli.restore.services import ADAPTERS, STATEFUL_SET, in_cluster
-from aivo_backup.composition import App
+from aivo_backup.cli.restore.services import ADAPTERS, STATEFUL_SET
 from aivo_backup.errors import RefusedError, UsageError
 from aivo_backup.stores.postgres.restore import InCluster
 
@@ -60,20 +59,6 @@ def place_options(command: F) -> F:
     return click.option(
         "--to", "where", type=click.Choice([IN_CLUSTER]), help="On the volume of its StatefulSet, by a Job."
     )(decorated)
-
-
-def on_the_volume(app: App, *, adapter_named: bool, from_replica: bool) -> InCluster:
-    """The database in its cluster.
-
-    Raises:
-        UsageError: the second region is asked for, which the database's own identity does not read.
-    """
-    if from_replica:
-        raise UsageError(
-            "a restore in the cluster reads the home region: its Job has the database's own identity",
-            mend="restore from the replica with --in-place or to staging",
-        )
-    return in_cluster(app, adapter_named=adapter_named)
 
 
 def start_again(place: InCluster) -> None:

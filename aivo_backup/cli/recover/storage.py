@@ -6,8 +6,9 @@ from aivo_backup.cli.context import Context
 from aivo_backup.cli.init import prepare
 from aivo_backup.cli.output import progress
 from aivo_backup.cli.recover.parts import parts, provisioner, with_endpoints
-from aivo_backup.cli.recover.place import Place, on_the_volume, place_options, start_again
+from aivo_backup.cli.recover.place import Place, place_options, start_again
 from aivo_backup.cli.recover.shared import Mode, mode_options, recover
+from aivo_backup.cli.restore.services import in_cluster
 from aivo_backup.composition import App
 from aivo_backup.policy.endpoints import Endpoints
 from aivo_backup.policy.environment import Component
@@ -80,4 +81,4 @@ def _given_up(app: App, request: StorageRequest) -> None:
 
 
 def _volume(app: App, request: StorageRequest) -> InCluster:
-    return on_the_volume(app, adapter_named=request.adapter_named, from_replica=request.from_replica)
+    return in_cluster(app, adapter_named=request.adapter_named, from_replica=request.from_replica)

@@ -39,14 +39,15 @@ STATEFUL_SET = "statefulset"
 """Likewise, of a database that Kubernetes runs: it is restored on its volume, by :func:`in_cluster`."""
 
 
-def in_cluster(app: App, *, adapter_named: bool) -> InCluster:
-    """The live database in its cluster, as the settings name it, as a destination."""
+def in_cluster(app: App, *, adapter_named: bool, from_replica: bool) -> InCluster:
+    """The live database in its cluster, as the settings name it, as a destination; ``app`` is the environment's own."""
     from aivo_backup.cli.restore.stateful_set import StatefulSetDatabase
 
     return InCluster(
         data=Path(app.environment.postgres.data_path),
         database=StatefulSetDatabase(app.environment, adapter_named=adapter_named),
         connect=lambda: connect(app.postgres_login),
+        from_replica=from_replica,
     )
 
 

@@ -9,7 +9,7 @@ import psycopg
 
 from aivo_backup.cli.context import Context
 from aivo_backup.cli.output import progress
-from aivo_backup.cli.restore.shared import moment
+from aivo_backup.cli.restore.shared import moment, source
 from aivo_backup.cli.restore.targets import target_of
 from aivo_backup.errors import RefusedError
 from aivo_backup.stores.port import Stopwatch
@@ -43,6 +43,7 @@ class _Elsewhere:
 @click.option("--target-name")
 @click.option("--set", "label", default="")
 @click.option("--storage-replaced", is_flag=True)
+@click.option("--from-replica", is_flag=True)
 @click.pass_obj
 def volume(
     context: Context,
@@ -52,9 +53,10 @@ def volume(
     target_name: str | None,
     label: str,
     storage_replaced: bool,
+    from_replica: bool,
 ) -> int:
     """Restore onto the database's volume, which no server uses now. Run by `restore postgres --to cluster`."""
-    app = context.app
+    app = source(context.app, from_replica=from_replica)
     data = Path(app.environment.postgres.data_path)
     with alone_in(data.parent):
         for unfinished in data.parent.glob(f"{data.name}.restoring-*"):

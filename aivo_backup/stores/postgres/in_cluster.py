@@ -24,9 +24,10 @@ def job_name(begun: datetime) -> str:
     return f"aivo-backup-restore-{begun.astimezone(UTC):%Y%m%dt%H%M%Sz}"
 
 
-def job_arguments(target: Target, *, storage_replaced: bool) -> tuple[str, ...]:
+def job_arguments(target: Target, *, from_replica: bool, storage_replaced: bool) -> tuple[str, ...]:
     """What the Job calls `aivo-backup` with."""
-    given: tuple[str, ...] = ("--set", target.label) if target.label else ()
+    given: tuple[str, ...] = ("--from-replica",) if from_replica else ()
+    given += ("--set", target.label) if target.label else ()
     match target.kind:
         case TargetKind.TIME if target.time:
             given += ("--target-time", format_time(target.time))
@@ -64,7 +65,10 @@ class RestoreInCluster:
             with self.stopwatch.phase("stop"):
                 database.stop(progress)
             with self.stopwatch.phase("volume"):
-                arguments = job_arguments(self.target, storage_replaced=self.place.storage_replaced)
+                place = self.place
+                arguments = job_arguments(
+                    self.target, from_replica=place.from_replica, storage_replaced=place.storage_replaced
+                )
                 line = database.restore(job_name(now), arguments, progress)
             result = _result(line)
         except BaseException as error:

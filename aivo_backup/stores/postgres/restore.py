@@ -73,12 +73,14 @@ class InCluster:
         data: the data directory as the Job and the database's pod see it.
         connect: a connection to the server, once it is up again.
         storage_replaced: as in :class:`InPlace`.
+        from_replica: the Job reads the second region's copy of the repository, as the plan did.
     """
 
     data: Path
     database: ClusterDatabase
     connect: Connect
     storage_replaced: bool = False
+    from_replica: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
