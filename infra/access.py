@@ -13,6 +13,7 @@ from aivo_backup.policy.names import (
     BACKUP_PREFIX,
     CIPHER_PREFIX,
     COMPLIANCE,
+    DOCUMENTS,
     INVENTORY_PREFIX,
     LEASES_PREFIX,
     MINIO_DATA_PREFIX,
@@ -20,6 +21,7 @@ from aivo_backup.policy.names import (
     MINIO_MANIFEST_PREFIX,
     RECORDS_PREFIX,
     REPORTS_PREFIX,
+    REVIEWS_PREFIX,
     SECRET_MINIO_SOURCE,
     SECRET_OPENSEARCH,
     SNAPSHOTS_PREFIX,
@@ -37,7 +39,7 @@ class Grant:
     """What a role may do in one bucket, by key prefix; an empty prefix is the whole bucket.
 
     Attributes:
-        use: the component, or ``compliance``.
+        use: the component, or the locked bucket.
         removes: prefixes where it may put a delete marker.
         unwraps: it uses the component's key itself, not only through S3, to read the wrapped cipher pass.
         wraps: it makes the wrapped cipher pass.
@@ -191,6 +193,10 @@ GRANTS: dict[Role, tuple[Grant, ...]] = {
     Role.RESTORER: _READS_EVERYTHING,
     # The verifier's work where it outgrows a function; in a pod of its own.
     Role.RESTORE_TESTER: _READS_EVERYTHING,
+    Role.DRILLER: (
+        *_READS_EVERYTHING,
+        Grant(use=DOCUMENTS, writes=(REVIEWS_PREFIX,), why="files the yearly review"),
+    ),
     Role.REPORTER: (
         Grant(
             use=COMPLIANCE,

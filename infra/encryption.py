@@ -179,9 +179,9 @@ def replica_key_policy(settings: Settings, use: str) -> str:
 
 
 def replica_readers(use: str) -> tuple[Role, ...]:
-    """Who reads a bucket's copy in the second region."""
+    """Who reads a bucket's copy in the second region: who restores in need, and who proves it every quarter."""
     # A Job on the database's volume has the database's own identity (docs/adr/0012-restores-in-the-cluster.md).
-    return (Role.RESTORER, *([Role.POSTGRES_ARCHIVER] if use == Component.POSTGRES.value else []))
+    return (Role.RESTORER, Role.DRILLER, *([Role.POSTGRES_ARCHIVER] if use == Component.POSTGRES.value else []))
 
 
 def _replica_grants() -> Mapping[Role, Grant]:

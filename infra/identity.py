@@ -18,6 +18,7 @@ from aivo_backup.policy.names import (
     Role,
     failed_events_queue,
     function_name,
+    key_of,
     role_name,
     schedule_group,
     secret_name,
@@ -34,7 +35,7 @@ FUNCTION_ROLES = {
     Function.REGISTER_SNAPSHOT: Role.REGISTRAR,
     Function.COMPLIANCE_REPORT: Role.REPORTER,
 }
-POD_ROLES = (*WRITERS.values(), *EXPIRERS.values(), Role.RESTORE_TESTER, Role.AGENT)
+POD_ROLES = (*WRITERS.values(), *EXPIRERS.values(), Role.RESTORE_TESTER, Role.DRILLER, Role.AGENT)
 """Roles whose pods run in our namespace under a service account of ours."""
 
 # Restores of large stores take hours; AWS's default session of one hour would end in the middle.
@@ -197,7 +198,7 @@ def role_policy(settings: Settings, role: Role, *, key_arns: Mapping[str, str], 
 
 
 def _bucket_statements(grant: Grant, bucket: str) -> list[Statement]:
-    title = grant.use.capitalize()
+    title = _title(grant.use)
     arn = f"arn:aws:s3:::{bucket}"
 
     def objects(prefixes: tuple[str, ...]) -> tuple[str, ...]:
@@ -233,9 +234,14 @@ def _bucket_statements(grant: Grant, bucket: str) -> list[Statement]:
     return statements
 
 
+def _title(use: str) -> str:
+    # Of a statement's id, which takes letters and digits alone.
+    return "".join(word.capitalize() for word in use.split("-"))
+
+
 def _key_statements(settings: Settings, grant: Grant, key_arns: Mapping[str, str]) -> list[Statement]:
-    title = grant.use.capitalize()
-    key = (key_arns[grant.use],)
+    title = _title(grant.use)
+    key = (key_arns[key_of(grant.use)],)
     actions = ("kms:Decrypt", "kms:DescribeKey", *(("kms:GenerateDataKey",) if grant.writes else ()))
     statements: list[Statement] = []
     if grant.touches_bucket:

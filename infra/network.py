@@ -38,6 +38,8 @@ POD_REACH: dict[Role, tuple[str, ...]] = {
     Role.OPENSEARCH_WRITER: (OPENSEARCH, S3, KMS, STS),
     # Restores PostgreSQL and MinIO from S3 and KMS alone, and OpenSearch onto the cluster of restore tests.
     Role.RESTORE_TESTER: (OPENSEARCH, OPENSEARCH_RESTORE, S3, KMS, STS),
+    # Restores into buckets and indices of its own beside the originals; PostgreSQL in its own pod.
+    Role.DRILLER: (MINIO, OPENSEARCH, S3, KMS, STS),
     # It also asks the cluster which Jobs came to nothing.
     Role.AGENT: (POSTGRES, MINIO, OPENSEARCH, EKS_API, S3, KMS, STS, CLOUDWATCH),
     # Expiring needs neither the database nor the source: the repository and the manifests are in S3.
@@ -75,7 +77,7 @@ _SELECTED = {
     Role.POSTGRES_WRITER: Component.POSTGRES.value,
     Role.MINIO_WRITER: Component.MINIO.value,
     Role.OPENSEARCH_WRITER: Component.OPENSEARCH.value,
-    **{role: role.value for role in (*EXPIRERS.values(), Role.RESTORE_TESTER, Role.AGENT)},
+    **{role: role.value for role in (*EXPIRERS.values(), Role.RESTORE_TESTER, Role.DRILLER, Role.AGENT)},
 }
 
 

@@ -9,6 +9,7 @@ from infra.alerting import Alerting, AlertingArgs
 from infra.audit import Audit, AuditArgs
 from infra.cluster import Cluster, ClusterArgs
 from infra.dashboard import Dashboard, DashboardArgs
+from infra.drills import Drills, DrillsArgs
 from infra.encryption import Encryption, EncryptionArgs
 from infra.endpoints import Endpoints, EndpointsArgs
 from infra.functions import Functions, FunctionsArgs
@@ -123,6 +124,7 @@ def run(settings: Settings) -> None:
         VerificationArgs(settings=settings, role_arns=identity.arns, namespace=cluster.namespace),
         opts,
     )
+    Drills("drills", DrillsArgs(settings=settings, namespace=cluster.namespace), opts)
     Monitoring(
         "monitoring",
         MonitoringArgs(settings=settings, document=publication.document, namespace=cluster.namespace),

@@ -14,11 +14,11 @@ import pulumi_aws as aws
 from aivo_backup.policy.environment import Component
 from aivo_backup.policy.names import (
     CIPHER_CONTEXT,
-    COMPLIANCE,
     LOGS,
     PROJECT,
     Role,
     bucket_name,
+    key_of,
     role_name,
     settings_parameter,
 )
@@ -131,7 +131,7 @@ class Replica(pulumi.ComponentResource):
     def _build_bucket(self, use: str, logs: aws.s3.BucketPolicy) -> GuardedBucket:
         settings, name = self._settings, self.names[use]
         locked = use in LOCKED_DAYS
-        key_arn = self.key_arns[_key_of(use)]
+        key_arn = self.key_arns[key_of(use)]
         return GuardedBucket(
             f"{use}{_SUFFIX}",
             GuardedBucketArgs(
@@ -223,17 +223,19 @@ class Replica(pulumi.ComponentResource):
             storage_class="STANDARD_IA",
             account=self._account if foreign else None,
             access_control_translation=owner,
-            encryption_configuration=_Encryption(replica_kms_key_id=self.key_arns[_key_of(use)]),
+            encryption_configuration=_Encryption(replica_kms_key_id=self.key_arns[key_of(use)]),
             metrics=_Metrics(status="Enabled", event_threshold=_Threshold(minutes=_LATE_AFTER_MINUTES)),
             replication_time=_Time(status="Enabled", time=_Minutes(minutes=_LATE_AFTER_MINUTES)),
         )
 
     def _build_access(self) -> None:
         """The restorer reads the copies, so that a restore needs nothing of a home region that is gone; so does the
-        database's own identity, under which a Job restores on its volume; the initialiser wraps the cipher pass."""
+        driller, who proves it every quarter, and the database's own identity, under which a Job restores on its volume.
+        The initialiser wraps the cipher pass."""
         args = self._args
         for role, policy in (
             (Role.RESTORER, self._reader_policy),
+            (Role.DRILLER, self._reader_policy),
             (Role.POSTGRES_ARCHIVER, self._repository_policy),
             (Role.INITIALISER, self._wrapper_policy),
         ):
@@ -253,10 +255,6 @@ class Replica(pulumi.ComponentResource):
 
     def _wrapper_policy(self, keys: Mapping[str, str]) -> str:
         return document([_cipher_pass("WrapCipherPassThere", "kms:Encrypt", keys)])
-
-
-def _key_of(use: str) -> str:
-    return COMPLIANCE if use in LOCKED_DAYS else use
 
 
 def replicator_policy(
@@ -313,7 +311,7 @@ def replicator_policy(
 
 
 def reader_policy(settings: Settings, *, names: Mapping[str, str], keys: Mapping[str, str]) -> str:
-    """What the restorer may do in the second region: read the copies, the cipher pass and the settings."""
+    """What those who restore may do in the second region: read the copies, the cipher pass and the settings."""
     copies = [name for use, name in names.items() if use != LOGS]
     region, account = settings.replica.region, settings.account_id
     parameter = f"arn:aws:ssm:{region}:{account}:parameter{settings_parameter(settings.environment)}"

@@ -1,21 +1,26 @@
 """`aivo-backup drill`: the recovery plans held in isolation, timed and filed; which is overdue; the yearly review."""
 
+import json
 import shutil
 import tempfile
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import click
 
 from aivo_backup.catalog.records import Purpose
 from aivo_backup.cli.context import Context
 from aivo_backup.cli.output import json_option, print_json, progress, seconds_text
-from aivo_backup.cli.recover.parts import parts, provisioner
+from aivo_backup.cli.recover.parts import parts, provisioner, remove_bucket
 from aivo_backup.cli.recover.shared import filed
 from aivo_backup.composition import App
 from aivo_backup.errors import BackupError, ConfigurationError, ExitCode
 from aivo_backup.policy.drills import Exercise
 from aivo_backup.policy.endpoints import Endpoints
+from aivo_backup.policy.environment import Component
+from aivo_backup.policy.names import DRILL_BUCKETS, REVIEWS_PREFIX
 from aivo_backup.recovery.database_corruption import CorruptionRequest, database_corruption
 from aivo_backup.recovery.documents import publish
 from aivo_backup.recovery.drills import SCENARIOS, annual_review, standings
@@ -23,9 +28,13 @@ from aivo_backup.recovery.executor import Executor, Outcome, Procedure
 from aivo_backup.recovery.journal import Journals
 from aivo_backup.recovery.parts import Isolation, isolation
 from aivo_backup.recovery.plan import Scenario
+from aivo_backup.recovery.restores import remove_drilled
 from aivo_backup.recovery.storage_failure import StorageRequest, storage_failure
+from aivo_backup.stores.aws import translated
 
 _YEAR = timedelta(days=365)
+# A drill's Job is ended after four times the RTO (infra/drills.py); nobody holds one by hand for a day.
+_DEAD_AFTER = timedelta(days=1)
 
 
 @click.group()
@@ -106,7 +115,7 @@ def annual(context: Context, output: Path | None, as_json: bool) -> None:
             output.write_text(text, encoding="utf-8")
         except OSError as error:
             raise ConfigurationError(f"{output}: {error.strerror}", mend="name a file that can be written") from error
-    places = publish(app.s3, app.environment, {"review.md": text}, kind="review", now=now)
+    places = publish(app.s3, app.environment, {"review.md": text}, kind=REVIEWS_PREFIX.rstrip("/"), now=now)
     if as_json:
         print_json({"review": text, "filed": places})
     else:
@@ -124,6 +133,7 @@ def hold(app: App, exercise: Exercise) -> dict[Scenario, Outcome]:
     held: dict[Scenario, Outcome] = {}
     failures: list[BackupError] = []
     with Journals(app.state / "drills").locked():
+        _remove_dead(app)
         for scenario in SCENARIOS[exercise]:
             progress(f"{exercise} drill: {scenario}{' from the second region' if from_replica else ''}")
             try:
@@ -149,9 +159,48 @@ def _hold_one(app: App, exercise: Exercise, scenario: Scenario, *, from_replica:
             settled=filed(app, from_replica=from_replica, exercise=exercise.value),
         )
         place = isolation(folder / "data", now=app.clock(), drill=True)
-        return executor.execute(_procedure(app, scenario, place, from_replica=from_replica))
+        _note(app).write_text(json.dumps({**vars(place), "folder": str(place.folder)}), encoding="utf-8")
+        procedure = _procedure(app, scenario, place, from_replica=from_replica)
+
+        def tidy() -> None:
+            procedure.tidy()
+            _note(app).unlink()
+
+        return executor.execute(replace(procedure, tidy=tidy))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _note(app: App) -> Path:
+    """Where a drill restores to; it stays when the drill is killed, or could not remove what it had made."""
+    return app.state / "drills" / "isolation.json"
+
+
+def _remove_dead(app: App) -> None:
+    """Removes what killed drills left: of one on this machine everything; of others, whose folder went with their pod,
+    buckets that are older than any drill lives. Their indices go with the next restore test's look at such.
+
+    Raises:
+        BackupError: it cannot be removed; the next drill tries again.
+    """
+    note = _note(app)
+    if note.exists():
+        content: dict[str, Any] = json.loads(note.read_text(encoding="utf-8"))
+        content["folder"] = Path(content["folder"])
+        left = Isolation(**content)
+        progress(
+            f"removing what a drill left that was killed, or could not tidy up: {left.bucket_prefix}*, {left.prefix}*"
+        )
+        remove_drilled(parts(app, from_replica=False, isolation=left), Component.MINIO, Component.OPENSEARCH)
+        shutil.rmtree(left.folder.parent, ignore_errors=True)
+        note.unlink()
+    with translated("MinIO"):
+        buckets = app.minio_source.list_buckets()["Buckets"]
+    for bucket in buckets:
+        name, made = bucket.get("Name", ""), bucket.get("CreationDate")
+        if name.startswith(DRILL_BUCKETS) and made is not None and app.clock() - made > _DEAD_AFTER:
+            progress(f"removing {name}, which a drill left on {made:%Y-%m-%d}")
+            remove_bucket(app, name)
 
 
 def _procedure(app: App, scenario: Scenario, place: Isolation, *, from_replica: bool) -> Procedure:

@@ -52,6 +52,8 @@ SNAPSHOTS_PREFIX = "snapshots/"
 RECORDS_PREFIX = "records/"
 REPORTS_PREFIX = "reports/"
 LEASES_PREFIX = "leases/"
+REVIEWS_PREFIX = "review/"
+"""Where the yearly reviews are, among the recovery documents."""
 ACCESS_LOGS_PREFIX = "access-logs/"
 DRILL_BUCKETS = "aivo-drill-"
 """What the name of every bucket begins with that a drill restores into; no backup takes them."""
@@ -85,6 +87,7 @@ class Role(StrEnum):
     REPORTER = "reporter"
     RESTORER = "restorer"
     RESTORE_TESTER = "restore-tester"
+    DRILLER = "driller"
     SCHEDULER = "scheduler"
     REPLICATOR = "replicator"
     SECURITY_FORWARDER = "security-forwarder"
@@ -124,6 +127,11 @@ EXPIRERS = {
     Component.MINIO: Role.MINIO_EXPIRER,
     Component.OPENSEARCH: Role.OPENSEARCH_EXPIRER,
 }
+
+
+def key_of(use: str) -> str:
+    """The use of the key that a bucket is encrypted with: every locked bucket has that of ``compliance``."""
+    return COMPLIANCE if use in (COMPLIANCE, AUDIT, DOCUMENTS, VAULT) else use
 
 
 def bucket_name(use: str, suffix: str) -> str:

@@ -1,5 +1,6 @@
 """What the scenarios work with: the stores, the surroundings they live in, and where restored data goes."""
 
+import hashlib
 import secrets
 import socket
 from collections.abc import Callable, Mapping
@@ -26,6 +27,10 @@ from aivo_backup.stores.port import Clock, Progress
 from aivo_backup.stores.postgres.archive import Login
 from aivo_backup.stores.postgres.restore import Destination, InCluster, InPlace, Staging
 from aivo_backup.stores.postgres.store import PostgresStore
+
+# S3's rule for bucket names, which MinIO has too.
+_LONGEST_BUCKET = 63
+_DIGEST = 8
 
 
 class Provisioner(Protocol):
@@ -94,6 +99,18 @@ def isolation(folder: Path, *, now: datetime, drill: bool) -> Isolation:
         bucket_prefix=f"{DRILL_BUCKETS}{token}-",
         drill=drill,
     )
+
+
+def beside(bucket: str, prefix: str) -> str:
+    """The name of a bucket that is restored beside its original: with a prefix, and no longer than S3 takes.
+
+    A name that would be longer ends in a digest of the whole, so that two of them stay apart.
+    """
+    name = f"{prefix}{bucket}"
+    if len(name) <= _LONGEST_BUCKET:
+        return name
+    digest = hashlib.sha256(bucket.encode()).hexdigest()[:_DIGEST]
+    return f"{name[: _LONGEST_BUCKET - _DIGEST - 1].rstrip('.-')}-{digest}"
 
 
 class Surveyed(Protocol):
@@ -176,7 +193,7 @@ class Parts:
 
     def bucket(self, name: str) -> str:
         """The bucket that a source bucket is restored into."""
-        return f"{self.isolation.bucket_prefix}{name}" if self.isolation else name
+        return beside(name, self.isolation.bucket_prefix) if self.isolation else name
 
     def index(self, name: str) -> str:
         """The index that an index is restored as."""

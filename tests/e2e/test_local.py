@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 import pytest
 
-from aivo_backup.catalog.records import RunStatus
+from aivo_backup.catalog.records import Purpose, RunStatus
 from aivo_backup.errors import BackupError
 from aivo_backup.policy.environment import BackupKind, Component
-from aivo_backup.policy.names import AGENT
+from aivo_backup.policy.names import AGENT, DOCUMENTS, DRILL_BUCKETS, REVIEWS_PREFIX
+from aivo_backup.stores.opensearch.recovery import existing
 from tests.e2e.world import JOB_SECONDS, NAMESPACE, STORES, World
 
 
@@ -77,6 +78,14 @@ def killed(world: World, outcomes: dict[str, str]) -> Killed:
     world.wait(f"{job} at work", lambda: "takes a full backup" in world.logs(job))
     world.kill(job)
     return Killed(cronjob=name, job=job, before=before)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def drills(world: World, outcomes: dict[str, str]) -> dict[str, str]:
+    """The Jobs of the drills, by CronJob: all at once, beside the other tests, since none may be in another's way."""
+    assert outcomes, "they restore what the backups left"
+    world.replicate()  # the quarterly one reads the second region
+    return {name: world.start(name) for name in world.cronjobs(drills=True)}
 
 
 def test_every_cronjob_runs_in_a_container(world: World, outcomes: dict[str, str]) -> None:
@@ -199,3 +208,21 @@ def test_a_run_that_is_killed_half_way_is_a_failed_run_and_the_next_succeeds(wor
     assert world.ended(killed.job) == "Complete"
     left = [run.status for run in world.runs(killed.cronjob)[killed.before :]]
     assert left == [RunStatus.FAILED, RunStatus.SUCCEEDED]
+
+
+def test_drills_restore_beside_the_stores_file_it_and_leave_nothing(world: World, drills: dict[str, str]) -> None:
+    assert set(drills) == {"drill-annual", "drill-monthly", "drill-quarterly"}
+    for name, job in drills.items():
+        assert world.ended(job) == "Complete", f"{name}: {world.logs(job)}"
+    app = world.app
+    records = app.catalog.recoveries(Purpose.DRILL, since=app.clock().replace(hour=0, minute=0))
+    assert {(record.exercise, record.scenario, record.from_replica) for record in records if record.passed} == {
+        ("monthly", "storage-failure", False),
+        ("quarterly", "database-corruption", True),
+        ("quarterly", "storage-failure", True),
+    }
+    buckets = [bucket.get("Name", "") for bucket in app.minio_source.list_buckets()["Buckets"]]
+    assert not [name for name in buckets if name.startswith(DRILL_BUCKETS)]
+    assert existing(app.opensearch_cluster, "verify-*") == []
+    reviews = app.s3.list_objects_v2(Bucket=app.environment.buckets[DOCUMENTS], Prefix=REVIEWS_PREFIX)
+    assert reviews.get("Contents"), "the yearly review is among the documents"

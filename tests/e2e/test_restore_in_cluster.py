@@ -142,7 +142,7 @@ def test_a_restore_that_fails_leaves_everything_running_as_it_was(world: World) 
 def second_region(world: World) -> Generator[None]:
     """The second region's copy of all that is at home, whose own backup sets cannot be had meanwhile."""
     insert(world, "copied")
-    world.kubectl.place.sandbox.aws_control.replicate()
+    world.replicate()
     insert(world, "archived-at-home-alone")
     s3, bucket = world.app.s3, world.app.environment.bucket(Component.POSTGRES)
     pages = s3.get_paginator("list_objects_v2")

@@ -11,6 +11,7 @@ from typing import Any
 
 from aivo_backup.catalog.records import BackupRun, RecoveryPoint
 from aivo_backup.composition import App
+from aivo_backup.policy.names import Role
 from sandbox import lifecycle
 from sandbox.cluster import machine
 from sandbox.cluster.kubectl import Kubectl
@@ -32,10 +33,14 @@ class World:
         """The environment as this machine's administrator."""
         return lifecycle.open_app()
 
-    def cronjobs(self) -> list[str]:
-        """The CronJobs that the program registered with a schedule; a suspended one is a template for a function."""
+    def cronjobs(self, *, drills: bool = False) -> list[str]:
+        """The CronJobs that the program registered with a schedule: drills, or the others. A suspended one is a
+        template for a function."""
         found = self.kubectl.get("cronjobs", namespace=NAMESPACE)
-        return sorted(it["metadata"]["name"] for it in found if not it["spec"].get("suspend"))
+        own = [it["metadata"] for it in found if not it["spec"].get("suspend")]
+        return sorted(
+            it["name"] for it in own if (it["labels"]["app.kubernetes.io/component"] == Role.DRILLER.value) is drills
+        )
 
     def component(self, cronjob: str) -> str:
         """The component that a CronJob is labelled with."""
@@ -81,6 +86,10 @@ class World:
         """The processes of the job's pods, as this machine numbers them."""
         place = self.kubectl.place
         return [pid for pod in self.pods(job) for pid in machine.processes_of(place, str(pod["metadata"]["uid"]))]
+
+    def replicate(self) -> None:
+        """What S3 does by itself, and its stand-in when it is told to: copies into the second region."""
+        self.kubectl.place.sandbox.aws_control.replicate()
 
     def runs(self, cronjob: str) -> list[BackupRun]:
         """What the catalog has of a CronJob's runs, oldest first."""

@@ -146,6 +146,13 @@ NEEDS: dict[Role, tuple[Ask, ...]] = {
     ),
     Role.VERIFIER: (*_READS, _UNWRAPS, *_READS_CATALOG, *_FILES_RECORD),
     Role.RESTORE_TESTER: (*_READS, _UNWRAPS, *_READS_CATALOG, *_FILES_RECORD),
+    Role.DRILLER: (
+        *_READS,
+        _UNWRAPS,
+        *_READS_CATALOG,
+        *_FILES_RECORD,
+        put("dr-documents", "review/20270104T090000Z/review.md", **ONCE),
+    ),
     Role.REGISTRAR: (*_READS, _UNWRAPS, *_READS_CATALOG, *_FILES_RECORD),
     Role.RESTORER: (*_READS, _UNWRAPS, *_READS_CATALOG, *_FILES_RECORD),
     Role.REPORTER: (

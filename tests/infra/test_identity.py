@@ -2,7 +2,7 @@
 
 import pytest
 
-from aivo_backup.policy.names import Role
+from aivo_backup.policy.names import Role, key_of
 from sandbox.plan import register
 from tests.infra.asks import ATTACKS, CIPHER, CONDITIONAL_ATTACKS, KEY_HEADER, KMS_HEADER, NEEDS, VIA_S3, Ask, put
 from tests.infra.conftest import PlanOf
@@ -42,7 +42,7 @@ def test_what_a_role_may_put_it_may_put_under_our_key_and_over_tls_only(prod: Pl
     for ask in NEEDS[role]:
         if ask.action != "s3:PutObject":
             continue
-        ours = {KMS_HEADER: "aws:kms", KEY_HEADER: prod.outputs["keys"][ask.use]}
+        ours = {KMS_HEADER: "aws:kms", KEY_HEADER: prod.outputs["keys"][key_of(ask.use)]}
         assert _decide(prod, role, Ask(action=ask.action, use=ask.use, key=ask.key, context={**ask.context, **ours}))
         for wrong in (
             {KMS_HEADER: "AES256"},
@@ -117,7 +117,9 @@ def test_an_expirer_writes_no_data(prod: Plan, role: Role) -> None:
     assert not _decide(prod, role, Ask(action="s3:DeleteObject", use="minio", key="minio-data/x"))
 
 
-@pytest.mark.parametrize("role", [Role.VERIFIER, Role.RESTORE_TESTER, Role.REGISTRAR, Role.RESTORER, Role.AGENT])
+@pytest.mark.parametrize(
+    "role", [Role.VERIFIER, Role.RESTORE_TESTER, Role.DRILLER, Role.REGISTRAR, Role.RESTORER, Role.AGENT]
+)
 def test_whoever_reads_every_store_writes_none(prod: Plan, role: Role) -> None:
     for use in ("postgres", "minio", "opensearch"):
         for key in (
@@ -153,6 +155,9 @@ _IN_THE_SECOND_REGION: list[tuple[Role, str, str, dict[str, str], bool]] = [
     (Role.POSTGRES_ARCHIVER, "kms:Encrypt", "postgres", CIPHER, False),
     (Role.POSTGRES_ARCHIVER, "kms:GenerateDataKey", "postgres", _THERE, False),
     *((Role.POSTGRES_ARCHIVER, "kms:Decrypt", use, _THERE, False) for use in ("minio", "opensearch", "compliance")),
+    *((Role.DRILLER, "kms:Decrypt", use, _THERE, True) for use in ("postgres", "minio", "opensearch", "compliance")),
+    (Role.DRILLER, "kms:Decrypt", "postgres", CIPHER, True),
+    (Role.DRILLER, "kms:GenerateDataKey", "postgres", _THERE, False),
     (Role.INITIALISER, "kms:Encrypt", "postgres", CIPHER, True),
     (Role.INITIALISER, "kms:Encrypt", "postgres", {}, False),
     (Role.INITIALISER, "kms:Decrypt", "postgres", _THERE, False),

@@ -23,6 +23,7 @@ EXPECTED = {
     Role.MINIO_WRITER: {"minio", "aws"},
     Role.OPENSEARCH_WRITER: {"opensearch", "aws"},
     Role.RESTORE_TESTER: {"opensearch", "opensearch-restore", "aws"},
+    Role.DRILLER: {"minio", "opensearch", "aws"},
     Role.AGENT: {"postgres", "minio", "opensearch", "aws"},
 }
 DESTINATIONS = {

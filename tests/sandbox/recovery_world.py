@@ -104,12 +104,16 @@ class World:
             moment: ``begin``: when the step was noted as begun; ``finish``: when its work is done and not noted yet.
             after: seconds from that moment to the kill.
         """
-        process = self.begin(*arguments, program=(sys.executable, "-c", _DYING, step, moment, str(after)))
-        out, err = process.communicate(timeout=300)
-        assert process.returncode == -signal.SIGKILL, f"it never came to {step}: {out}{err}"
+        self.dies_in(step, *arguments, moment=moment, after=after)
         (journal,) = self.journals().open_ones()
         assert journal.step(step).state is StepState.BEGUN
         return journal
+
+    def dies_in(self, step: str, *arguments: str, moment: str = "begin", after: float = 0.0) -> None:
+        """Likewise of a drill, whose journal is nobody else's."""
+        process = self.begin(*arguments, program=(sys.executable, "-c", _DYING, step, moment, str(after)))
+        out, err = process.communicate(timeout=300)
+        assert process.returncode == -signal.SIGKILL, f"it never came to {step}: {out}{err}"
 
     def journals(self) -> Journals:
         return Journals(self.app.state / "recoveries")

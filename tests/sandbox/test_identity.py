@@ -96,7 +96,7 @@ def _bucket(ask: Ask) -> str:
 
 
 def _key(ask: Ask) -> str:
-    return names.key_alias("local", ask.use)
+    return names.key_alias("local", names.key_of(ask.use))
 
 
 def _put(session: Session, ask: Ask) -> object:

@@ -301,6 +301,25 @@ def test_a_quarterly_drill_restores_beside_production_from_the_second_region_and
     assert standing == {"monthly": True, "quarterly": False}
 
 
+def test_the_next_drill_removes_what_a_killed_one_left(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    backed_up(world)
+    world.scale_shop(0)
+    before = world.tree()
+    world.dies_in("verify-stores", "drill", "monthly")
+    buckets, indices, folders = drilled(world)
+    assert buckets
+    assert indices
+    assert folders, "the folder of a drill, with a server that still runs in it"
+    finished = world.cli("drill", "monthly")
+    assert f"removing what a drill left that was killed, or could not tidy up: {DRILL_BUCKETS}" in finished.err
+    assert drilled(world) == ([], [], [])
+    assert world.tree() == before
+
+
 def test_a_drill_that_fails_is_filed_and_removed_as_well(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

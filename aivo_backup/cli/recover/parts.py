@@ -92,7 +92,7 @@ def parts(
         ),
         login=lambda: app.postgres_login,
         objects=S3ObjectStore(app.minio_source),
-        remove_bucket=lambda bucket: _remove_bucket(app, bucket),
+        remove_bucket=lambda bucket: remove_bucket(app, bucket),
         cluster=app.opensearch_cluster,
         applications=NoApplications() if isolation else applications(app),
         leases={each: (app.lease(each), app.lease(each, purpose=RESTORE)) for each in Component},
@@ -127,7 +127,13 @@ def _adapter(group: str, app: App) -> Any:
     return None
 
 
-def _remove_bucket(app: App, bucket: str) -> None:
+def remove_bucket(app: App, bucket: str) -> None:
+    """Empties and removes a bucket that a drill has made.
+
+    Raises:
+        RefusedError: no drill has made it.
+        UnreachableError, AccessDeniedError: MinIO.
+    """
     if not bucket.startswith(DRILL_BUCKETS):
         raise RefusedError(f"{bucket} was not made by a drill", mend="nothing was removed")
     store = S3ObjectStore(app.minio_source)
