@@ -177,7 +177,7 @@ def role_policy(settings: Settings, role: Role, *, key_arns: Mapping[str, str], 
     for function, function_role in FUNCTION_ROLES.items():
         if function_role is role:
             statements += _function_statements(settings, function)
-    if role is Role.VERIFIER and settings.cluster.name:
+    if role in (Role.VERIFIER, Role.RESTORER) and settings.cluster.name:
         statements.append(_cluster_statement(settings))
     if role is Role.SCHEDULER:
         statements += _scheduler_statements(settings)

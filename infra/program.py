@@ -19,6 +19,7 @@ from infra.network import Network, NetworkArgs
 from infra.publication import Publication, PublicationArgs
 from infra.registry import Registry, RegistryArgs
 from infra.replica import Replica, ReplicaArgs
+from infra.restorers import Restorers, RestorersArgs
 from infra.schedules import Schedules, SchedulesArgs
 from infra.security import Security, SecurityArgs
 from infra.settings import Settings
@@ -125,6 +126,11 @@ def run(settings: Settings) -> None:
         opts,
     )
     Drills("drills", DrillsArgs(settings=settings, namespace=cluster.namespace), opts)
+    Restorers(
+        "restorers",
+        RestorersArgs(settings=settings, role_arns=identity.arns, namespace=cluster.namespace),
+        opts,
+    )
     Monitoring(
         "monitoring",
         MonitoringArgs(settings=settings, document=publication.document, namespace=cluster.namespace),

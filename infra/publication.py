@@ -130,7 +130,7 @@ def environment(
         evidence=EvidenceSettings(
             bucket=bucket_names[COMPLIANCE], lock_mode=settings.evidence.mode, lock_days=settings.evidence.days
         ),
-        postgres=_postgres(settings),
+        postgres=database_settings(settings),
         minio=replace(settings.minio, source_secret=secret_name(name, SECRET_MINIO_SOURCE)),
         opensearch=replace(settings.opensearch, login_secret=secret_name(name, SECRET_OPENSEARCH)),
         backups=settings.backups,
@@ -148,7 +148,7 @@ def environment(
     )
 
 
-def _postgres(settings: Settings) -> PostgresSettings:
+def database_settings(settings: Settings) -> PostgresSettings:
     """With what the cluster's settings say about the database's pod."""
     cluster = settings.cluster
     pod = replace(

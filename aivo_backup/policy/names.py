@@ -122,6 +122,10 @@ DISPATCH_GROUP = f"{PROJECT}:restore-test-dispatch"
 """The Kubernetes group that the role of the function that starts them is taken into by its access entry."""
 
 
+RESTORERS_GROUP = f"{PROJECT}:restorers"
+"""The Kubernetes group of those who restore in the cluster; an access entry takes the restorer's role into it."""
+
+
 EXPIRERS = {
     Component.POSTGRES: Role.POSTGRES_EXPIRER,
     Component.MINIO: Role.MINIO_EXPIRER,

@@ -8,21 +8,22 @@ from collections.abc import Sequence
 from typing import Any
 
 from aivo_backup.policy.database_pod import SETTINGS_VOLUME, container, sidecar_variables
-from aivo_backup.policy.environment import Environment
+from aivo_backup.policy.environment import DatabasePod, Environment
 from aivo_backup.policy.names import PROJECT, SCRATCH_MOUNT, SETTINGS_CONFIG_MAP, SETTINGS_MOUNT, STATE_MOUNT
 
 RESTORE_LABEL = "aivo-backup/restores"
 """Its value is the StatefulSet on whose volume the Job works."""
 CONTAINER = "restore"
+COMMAND, SUBCOMMAND = ("aivo-backup",), ("restore", "volume")
+"""What such a Job runs, before the restore's own options."""
 # Beyond this a restore is stuck, and the volume would never be free again.
 _RTO_FACTOR = 2
 _KEPT_SECONDS = 4 * 24 * 3600
 _MEMORY = "2Gi"
 
 
-def claim(environment: Environment) -> str:
+def claim(pod: DatabasePod) -> str:
     """The volume claim of the database's one pod."""
-    pod = environment.postgres.pod
     return f"{pod.data_volume}-{pod.stateful_set}-0"
 
 
@@ -81,7 +82,7 @@ def restore_job(environment: Environment, name: str, arguments: Sequence[str]) -
                                 "requests": {"cpu": "500m", "memory": "512Mi"},
                                 "limits": {"memory": _MEMORY},
                             },
-                            "command": ["aivo-backup"],
+                            "command": list(COMMAND),
                             "args": list(arguments),
                             "env": [{"name": key, "value": value} for key, value in sidecar_variables().items()],
                             "volumeMounts": [
@@ -96,7 +97,7 @@ def restore_job(environment: Environment, name: str, arguments: Sequence[str]) -
                         {"name": SETTINGS_VOLUME, "configMap": {"name": SETTINGS_CONFIG_MAP}},
                         {"name": "state", "emptyDir": {"sizeLimit": "1Gi"}},
                         {"name": "scratch", "emptyDir": {"sizeLimit": "1Gi"}},
-                        {"name": pod.data_volume, "persistentVolumeClaim": {"claimName": claim(environment)}},
+                        {"name": pod.data_volume, "persistentVolumeClaim": {"claimName": claim(pod)}},
                     ],
                 },
             },

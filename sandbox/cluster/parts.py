@@ -13,16 +13,16 @@ import yaml
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from aivo_backup.policy.names import DISPATCH_GROUP
+from aivo_backup.policy.names import DISPATCH_GROUP, RESTORERS_GROUP
 from sandbox.certificates import Authority, Identity
 from sandbox.cluster.machine import inside, network_configuration
 from sandbox.cluster.place import API_PORT, API_SERVICE, DNS_SERVICE, GATEWAY, NODE, SERVICE_NETWORK, Place
 from sandbox.cluster.tools import ClusterTools
 
 PAUSE_IMAGE = "docker.io/library/aivo-pause:local"
-_ADMINISTRATOR, _DISPATCHER = "administrator", "verify-restore"
-# Who has a token, and their group. An EKS cluster takes the function's role into its group by an access entry.
-_USERS = {_ADMINISTRATOR: "system:masters", _DISPATCHER: DISPATCH_GROUP}
+_ADMINISTRATOR, _DISPATCHER, _RESTORER = "administrator", "verify-restore", "restorer"
+# Who has a token, and their group. An EKS cluster takes the roles into their groups by access entries.
+_USERS = {_ADMINISTRATOR: "system:masters", _DISPATCHER: DISPATCH_GROUP, _RESTORER: RESTORERS_GROUP}
 _ETCD = "http://127.0.0.1:2379"
 _ETCD_PEER = "http://127.0.0.1:2380"
 
@@ -91,7 +91,12 @@ def write_configuration(place: Place, tools: ClusterTools, *, issuer: str, cgrou
 
 def write_outer_kubeconfigs(place: Place, port: int) -> None:
     """Writes the kubeconfigs for this machine, where the API answers on a loopback port."""
-    for file, user in ((place.kubeconfig, _ADMINISTRATOR), (place.dispatch_kubeconfig, _DISPATCHER)):
+    files = {
+        place.kubeconfig: _ADMINISTRATOR,
+        place.dispatch_kubeconfig: _DISPATCHER,
+        place.restorer_kubeconfig: _RESTORER,
+    }
+    for file, user in files.items():
         _write_kubeconfig(place, file, user, f"https://localhost:{port}")
 
 

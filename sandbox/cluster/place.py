@@ -90,6 +90,11 @@ class Place:
         return self.home / "kubeconfig-dispatch"
 
     @property
+    def restorer_kubeconfig(self) -> Path:
+        """The way in of those who restore."""
+        return self.home / "kubeconfig-restorer"
+
+    @property
     def inner_kubeconfig(self) -> Path:
         """The way of the cluster's own parts, inside the network namespace."""
         return self.home / "kubeconfig-inside"

@@ -11,7 +11,9 @@ from typing import Any
 
 from aivo_backup.catalog.records import BackupRun, RecoveryPoint
 from aivo_backup.composition import App
+from aivo_backup.policy.environment import Component
 from aivo_backup.policy.names import Role
+from aivo_backup.stores.process import Finished
 from sandbox import lifecycle
 from sandbox.cluster import machine
 from sandbox.cluster.kubectl import Kubectl
@@ -96,12 +98,17 @@ class World:
         found = self.app.catalog.runs(since=self.app.clock().replace(hour=0, minute=0))
         return sorted((run for run in found if run.job == cronjob), key=lambda run: run.started)
 
+    def full_backup(self) -> None:
+        """Has a full backup of the database made, where there is none."""
+        if not any(point.component is Component.POSTGRES for point in self.points()):
+            assert self.ended(self.start("postgresql-backup-full")) == "Complete"
+
     def points(self) -> list[RecoveryPoint]:
         """The recovery points on record."""
         return list(self.app.catalog.points(since=self.app.clock().replace(hour=0, minute=0)))
 
     def cli(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
-        """`aivo-backup` on this machine, as a person with a kubeconfig calls it."""
+        """`aivo-backup` on this machine, as a person calls it who may restore in the cluster, and no more."""
         with self.cli_process(*arguments) as process:
             out, err = process.communicate(timeout=CLI_SECONDS)
         return subprocess.CompletedProcess(arguments, process.returncode, out, err)
@@ -112,13 +119,17 @@ class World:
         path = f"{Path(tools.program('kubectl')).parent}:{os.environ['PATH']}"
         return subprocess.Popen(
             [str(Path(sys.executable).with_name("aivo-backup")), *arguments],
-            env={**os.environ, "PATH": path, "KUBECONFIG": str(place.kubeconfig)},
+            env={**os.environ, "PATH": path, "KUBECONFIG": str(place.restorer_kubeconfig)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
         )
+
+    def restorer(self, *arguments: str, stdin: str | None = None) -> Finished:
+        """kubectl, as such a person."""
+        return self.kubectl.run(f"--kubeconfig={self.kubectl.place.restorer_kubeconfig}", *arguments, stdin=stdin)
 
     def wait(self, what: str, condition: Callable[[], bool], *, seconds: float = JOB_SECONDS) -> None:
         """Waits until something is so, or fails with its name."""

@@ -63,7 +63,7 @@ class Cluster:
         labels = {"app": "postgresql"}
         database["spec"] |= {"replicas": 1, "selector": {"matchLabels": labels}}
         database["status"] = {"readyReplicas": 1}
-        self.add("PersistentVolumeClaim", claim(environment), pod.namespace, status={"phase": "Bound"})
+        self.add("PersistentVolumeClaim", claim(pod), pod.namespace, status={"phase": "Bound"})
         running: list[Document] = [{"name": SIDECAR, "state": {"running": {}}}]
         status = {"phase": "Running", "initContainerStatuses": running}
         self.add("Pod", f"{pod.stateful_set}-0", pod.namespace, labels=labels, status=status)

@@ -81,7 +81,7 @@ def test_a_function_that_may_hand_over_may_do_just_that(plan: Plan) -> None:
     if plan.stack == "local":
         assert not plan.all(":AccessEntry")
         return
-    (entry,) = plan.all(":AccessEntry")
+    entry = plan.one(":AccessEntry", "restore-test-dispatch")
     (role,), (binding,) = (
         [it for it in plan.all(kind) if it.name == "aivo-backup-restore-test-dispatch"]
         for kind in ("rbac.authorization.k8s.io/v1:Role", ":RoleBinding")
@@ -93,7 +93,8 @@ def test_a_function_that_may_hand_over_may_do_just_that(plan: Plan) -> None:
         (resource, verb) for rule in role.inputs["rules"] for resource in rule["resources"] for verb in rule["verbs"]
     }
     assert allowed == {("cronjobs", "get"), ("jobs", "create")}
-    (guard,), (bound,) = plan.all(":ValidatingAdmissionPolicy"), plan.all(":ValidatingAdmissionPolicyBinding")
+    guard = plan.one(":ValidatingAdmissionPolicy", "aivo-backup-restore-test-dispatch")
+    bound = plan.one(":ValidatingAdmissionPolicyBinding", "aivo-backup-restore-test-dispatch")
     assert guard.inputs["spec"]["failurePolicy"] == "Fail"
     assert entry.inputs["kubernetesGroups"][0] in guard.inputs["spec"]["matchConditions"][0]["expression"]
     assert bound.inputs["spec"] == {"policyName": guard.inputs["metadata"]["name"], "validationActions": ["Deny"]}

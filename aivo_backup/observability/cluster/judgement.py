@@ -60,7 +60,7 @@ def _judged(view: ClusterView) -> Iterator[Finding]:
         yield from judge_cron_job(view, name, cron, component=component.value, late=None)
     yield _agent(view)
     yield from _database(view)
-    yield _claim(view.stores, claim(environment))
+    yield _claim(view.stores, claim(environment.postgres.pod))
     yield from _stopped_applications(view)
 
 

@@ -13,6 +13,7 @@ import psycopg
 
 from aivo_backup.errors import BackupError, UnreachableError
 from aivo_backup.policy.codec import format_time, from_json, to_json
+from aivo_backup.policy.restore_job import SUBCOMMAND
 from aivo_backup.stores.port import Progress, Stopwatch
 from aivo_backup.stores.postgres.archiving import check_archiving
 from aivo_backup.stores.postgres.restore import InCluster, Prepared, RestoreResult
@@ -35,7 +36,7 @@ def job_arguments(target: Target, *, from_replica: bool, storage_replaced: bool)
             given += (f"--target-{target.kind.value}", target.value)
         case _:
             pass
-    return ("restore", "volume", *given, *(("--storage-replaced",) if storage_replaced else ()))
+    return (*SUBCOMMAND, *given, *(("--storage-replaced",) if storage_replaced else ()))
 
 
 def told(result: RestoreResult) -> str:
