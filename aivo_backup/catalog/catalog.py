@@ -27,6 +27,7 @@ from aivo_backup.catalog.records import (
     Restore,
 )
 from aivo_backup.catalog.spool import Spool
+from aivo_backup.catalog.stand_ins import told_once
 from aivo_backup.errors import BackupError, UnreachableError, UsageError
 from aivo_backup.policy.codec import format_time, from_text, to_json
 from aivo_backup.policy.environment import Component, EvidenceSettings
@@ -168,7 +169,8 @@ class Catalog:
         self, component: Component | None = None, *, since: datetime | None = None, until: datetime | None = None
     ) -> list[BackupRun]:
         """Backup runs in ``[since, until)``, oldest first."""
-        return [run for run in self._read(BackupRun, since, until) if component in (None, run.component)]
+        runs = told_once(self._read(BackupRun, since, until))
+        return [run for run in runs if component in (None, run.component)]
 
     def points(
         self, component: Component | None = None, *, since: datetime | None = None, until: datetime | None = None
@@ -249,7 +251,8 @@ class Catalog:
         self, component: Component | None = None, *, since: datetime | None = None, until: datetime | None = None
     ) -> list[Restore]:
         """Restores of every purpose in ``[since, until)``, oldest first."""
-        return [restore for restore in self._read(Restore, since, until) if component in (None, restore.component)]
+        restores = told_once(self._read(Restore, since, until))
+        return [restore for restore in restores if component in (None, restore.component)]
 
     def recoveries(
         self, purpose: Purpose | None = None, *, since: datetime | None = None, until: datetime | None = None
@@ -267,7 +270,8 @@ class Catalog:
         self, component: Component | None = None, *, since: datetime | None = None, until: datetime | None = None
     ) -> list[Expiry]:
         """Expiries in ``[since, until)``, oldest first."""
-        return [entry for entry in self._read(Expiry, since, until) if component in (None, entry.component)]
+        expiries = told_once(self._read(Expiry, since, until))
+        return [entry for entry in expiries if component in (None, entry.component)]
 
     def reports(self, *, since: datetime | None = None, until: datetime | None = None) -> list[Report]:
         """Reports in ``[since, until)``, oldest first."""

@@ -129,6 +129,7 @@ class Restore:
         loss_seconds: ``target_time - newest_heartbeat``; None when no heartbeat was found.
         error: the one line of what stopped it; empty when it ran to its end.
         amounts: how much there was to do, by unit (``bytes``, ``wal_segments``): what its time is compared by.
+        job: the CronJob that it was held by; empty for a function, and for a person.
     """
 
     record_type: ClassVar[str] = "restore"
@@ -146,6 +147,7 @@ class Restore:
     checks: tuple[Check, ...] = ()
     error: str = ""
     late: bool = False
+    job: str = ""
     amounts: Mapping[str, float] = field(default_factory=dict[str, float])
 
     @property

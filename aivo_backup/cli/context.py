@@ -21,7 +21,12 @@ MANUAL = "manual"
 
 def job_name() -> str:
     """The schedule that started this process, for the record."""
-    return os.environ.get(JOB_VARIABLE, MANUAL)
+    return scheduled_job() or MANUAL
+
+
+def scheduled_job() -> str:
+    """The same; empty when a person did."""
+    return os.environ.get(JOB_VARIABLE, "")
 
 
 class Context:

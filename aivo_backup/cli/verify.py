@@ -3,7 +3,7 @@
 import click
 
 from aivo_backup.catalog.records import Restore
-from aivo_backup.cli.context import Context
+from aivo_backup.cli.context import Context, scheduled_job
 from aivo_backup.cli.output import component_argument, json_option, print_json, print_table, progress, seconds_text
 from aivo_backup.errors import ExitCode, UsageError
 from aivo_backup.jobs.verify import verify as verify_point
@@ -34,6 +34,7 @@ def verify(context: Context, component: Component | None, point_id: str | None, 
                 clock=app.clock,
                 progress=progress,
                 max_loss_seconds=app.environment.objectives.rpo_seconds,
+                job=scheduled_job(),
             )
         )
     if as_json:

@@ -22,6 +22,7 @@ def verify(
     scratch_parent: Path | None = None,
     max_loss_seconds: int,
     purpose: Purpose = Purpose.TEST,
+    job: str = "",
 ) -> Restore:
     """Restores ``point`` into isolation, checks it, and files the result, passed or not.
 
@@ -30,6 +31,7 @@ def verify(
 
     Args:
         scratch_parent: where the scratch folder is made; the system's temporary folder when None.
+        job: the CronJob that holds it, where one does.
         max_loss_seconds: the RPO; a larger loss fails the check ``loss``.
 
     Returns:
@@ -65,6 +67,7 @@ def verify(
         phases=stopwatch.phases,
         checks=tested.checks if failure else (*tested.checks, _loss_check(loss, max_loss_seconds)),
         error=str(failure) if failure else "",
+        job=job,
         amounts=tested.amounts,
     )
     catalog.append(record)

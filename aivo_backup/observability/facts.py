@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from aivo_backup.catalog.catalog import Catalog
 from aivo_backup.catalog.records import BackupRun, Expiry, Purpose, Recovery, RecoveryPoint, Restore, RunStatus
+from aivo_backup.catalog.stand_ins import told_once
 from aivo_backup.errors import AccessDeniedError
 from aivo_backup.evidence.build import backup_attempts, backup_expectations
 from aivo_backup.observability.metrics import Sample
@@ -156,8 +157,8 @@ class CatalogFacts:
         self._read(since, forget_before=month - _LOOK_BACK)
         self._take(Recovery, self._recoveries, _EVER if turned else since, forget_before=_EVER)
         self._month = month
-        runs = [run for run in self._runs.values() if run.started >= month]
-        tests = [test for test in self._restores.values() if test.purpose is Purpose.TEST]
+        runs = [run for run in told_once(self._runs.values()) if run.started >= month]
+        tests = [test for test in told_once(self._restores.values()) if test.purpose is Purpose.TEST]
         yield from self._jobs(runs, month, now)
         yield from _durations(runs)
         yield from self._freshness(tests)

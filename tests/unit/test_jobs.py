@@ -178,6 +178,7 @@ def test_a_restore_test_files_loss_phases_and_checks(
     record = verify_now(store, point, catalog, scratch)
     assert (record.passed, record.loss_seconds, [phase.name for phase in record.phases]) == (True, 40, ["fetch"])
     assert catalog.restores() == [record]
+    assert record.job == "restore-test-postgres"
     assert list(scratch.iterdir()) == [], "the scratch folder must be gone"
 
 
@@ -190,6 +191,7 @@ def verify_now(store: ToldStore, point: RecoveryPoint, catalog: Catalog, scratch
         progress=silent,
         scratch_parent=scratch,
         max_loss_seconds=3600,
+        job="restore-test-postgres",
     )
 
 

@@ -1,5 +1,6 @@
 """A Job that could not file its own failure has it filed, once, and no other Job has."""
 
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -8,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from aivo_backup.catalog.catalog import Catalog
-from aivo_backup.catalog.records import BackupRun, Expiry, RunStatus
+from aivo_backup.catalog.records import BackupRun, Expiry, Purpose, Restore, RunStatus
 from aivo_backup.catalog.spool import Spool
 from aivo_backup.jobs.unfiled import file_unfiled
+from aivo_backup.observability.facts import CatalogFacts
+from aivo_backup.policy import metrics as named
 from aivo_backup.policy.environment import BackupKind, Component
 from aivo_backup.policy.schedules import EXPIRIES
 from aivo_backup.stores.in_cluster import BarrenJob, judged
@@ -101,7 +104,69 @@ def test_what_a_job_filed_itself_is_not_filed_again(catalog: Catalog, record: Ba
 
 
 def test_a_job_that_no_schedule_knows_is_nobodys_run(catalog: Catalog) -> None:
-    assert look(catalog, replace(REFUSED, cron_job="restore-test-postgres")) == 0
+    assert look(catalog, replace(REFUSED, cron_job="somebody-elses")) == 0
+
+
+def test_a_restore_test_that_got_no_pod_is_a_failed_one_and_says_nothing_of_any_point(catalog: Catalog) -> None:
+    refused = replace(REFUSED, cron_job="restore-test-postgres", name="restore-test-postgres-20261122010000")
+    assert [look(catalog, refused) for _ in range(2)] == [1, 0]
+    (filed,) = catalog.restores()
+    assert (filed.component, filed.purpose, filed.job) == (Component.POSTGRES, Purpose.TEST, refused.cron_job)
+    assert (filed.started, filed.finished, filed.passed) == (CREATED, REFUSED.ended, False)
+    assert filed.recovery_point == ""
+    assert refused.name in filed.error
+    # The agent tells it at once: RestoreTestFailed fires, and does not wait a day as RestoreTestMissing does.
+    passed = [it for it in CatalogFacts(catalog, ENVIRONMENT)(LATER) if it.metric is named.TEST_PASSED]
+    assert [(it.labels["component"], it.value) for it in passed] == [("postgres", 0.0)]
+
+
+@pytest.mark.parametrize(("job", "filed"), [("restore-test-postgres", 0), ("", 1)])
+def test_a_restore_test_that_filed_its_failure_is_not_filed_again(catalog: Catalog, job: str, filed: int) -> None:
+    started = CREATED + timedelta(minutes=1)
+    held = Restore(
+        id="its-own",
+        component=Component.POSTGRES,
+        purpose=Purpose.TEST,
+        recovery_point="one",
+        started=started,
+        finished=started,
+        target_time=started,
+        error="it failed",
+        job=job,
+    )
+    catalog.append(held)
+    assert look(catalog, replace(FAILED, cron_job="restore-test-postgres")) == filed
+
+
+def test_a_killed_run_that_tells_itself_later_is_told_once(catalog: Catalog) -> None:
+    """The agent files the Job's failure at once; what the run announced on its volume comes with the next run."""
+    started = CREATED + timedelta(minutes=2)
+    own = run(started)
+    facts = CatalogFacts(catalog, ENVIRONMENT)
+
+    def failed() -> float:
+        return next(
+            it.value
+            for it in facts(LATER)
+            if it.metric is named.JOBS
+            and (it.labels["job_name"], it.labels["status"]) == (REFUSED.cron_job, named.FAILED)
+        )
+
+    with suppress(KeyboardInterrupt), catalog.announced(own):
+        raise KeyboardInterrupt
+    assert look(catalog, FAILED) == 1
+    assert [it.id for it in catalog.runs()] != [own.id]
+    assert failed() == 1
+    assert catalog.deliver_spooled() == 1
+    assert [(it.id, it.late) for it in catalog.runs()] == [(own.id, True)]
+    assert failed() == 1
+    assert look(catalog, FAILED) == 0
+    # Another Job's stand-in stays, and so does a second attempt of this one, which is a run of its own.
+    assert (
+        look(catalog, replace(REFUSED, uid="another", created=LATER, ended=LATER), now=LATER + timedelta(hours=1)) == 1
+    )
+    catalog.append(replace(own, id="second", started=started + timedelta(minutes=5)))
+    assert len(catalog.runs()) == 3
 
 
 @pytest.mark.parametrize(
