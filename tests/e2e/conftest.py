@@ -9,7 +9,7 @@ from sandbox import servers
 from sandbox.cluster import lifecycle
 from sandbox.cluster.kubectl import Kubectl
 from sandbox.state import CHECKOUT, HOME_VARIABLE, Sandbox
-from tests.e2e.world import World
+from tests.e2e.world import NAMESPACE, World
 
 
 @pytest.fixture(scope="session")
@@ -34,3 +34,12 @@ def kubectl() -> Generator[Kubectl]:
 def world(kubectl: Kubectl) -> World:
     """What the tests ask of the cluster and of the catalog."""
     return World(kubectl)
+
+
+@pytest.fixture(scope="session")
+def refused_restore_test(world: World) -> Generator[str]:
+    """A restore test's Job whose pod is not let in. The agent gives it a minute and looks once a minute: ask for it
+    early, and look at what became of it late."""
+    job = world.start_spoilt("restore-test-minio", "e2e-refused-restore-test", pod={"hostNetwork": True})
+    yield job
+    world.kubectl("delete", "job", job, f"--namespace={NAMESPACE}", "--ignore-not-found", "--wait=false")

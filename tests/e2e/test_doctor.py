@@ -26,19 +26,6 @@ def failures(world: World) -> dict[str, dict[str, Any]]:
     return {finding["check"]: finding for finding in failed}
 
 
-def made(world: World, cronjob: str, *, spec: dict[str, Any] | None = None, **container: Any) -> str:
-    """A Job of a CronJob, as a person starts one, that differs from its template in something and is not retried."""
-    name = f"doctor-{cronjob}"
-    where = (f"--namespace={NAMESPACE}", f"--from=cronjob/{cronjob}")
-    job = json.loads(world.kubectl("create", "job", name, *where, "--dry-run=client", "--output=json"))
-    pod = job["spec"]["template"]["spec"]
-    job["spec"]["backoffLimit"] = 0
-    pod.update(spec or {})
-    pod["containers"][0].update(container)
-    world.kubectl("create", "--filename=-", stdin=json.dumps(job))
-    return name
-
-
 def patch(world: World, kind: str, name: str, **spec: Any) -> None:
     world.kubectl("patch", kind, name, f"--namespace={NAMESPACE}", f"--patch={json.dumps({'spec': spec})}")
 
@@ -54,10 +41,12 @@ def broken(world: World) -> Generator[dict[str, str]]:
     try:
         patch(world, "cronjob", SUSPENDED, suspend=True)
         patch(world, "deployment", AGENT, replicas=0)
-        jobs[KILLED] = made(world, KILLED, command=["sh", "-c", "sleep 600  # a process of aivo-backup"], args=[])
-        jobs[FAILED] = made(world, FAILED, args=["prune", "nonsense"])
-        jobs[NO_IMAGE] = made(world, NO_IMAGE, image="aivo-backup:nowhere")
-        jobs[REFUSED] = made(world, REFUSED, spec={"hostNetwork": True})
+        jobs[KILLED] = world.start_spoilt(
+            KILLED, f"doctor-{KILLED}", command=["sh", "-c", "sleep 600  # a process of aivo-backup"], args=[]
+        )
+        jobs[FAILED] = world.start_spoilt(FAILED, f"doctor-{FAILED}", args=["prune", "nonsense"])
+        jobs[NO_IMAGE] = world.start_spoilt(NO_IMAGE, f"doctor-{NO_IMAGE}", image="aivo-backup:nowhere")
+        jobs[REFUSED] = world.start_spoilt(REFUSED, f"doctor-{REFUSED}", pod={"hostNetwork": True})
         world.wait("a process to kill", lambda: bool(world.processes(jobs[KILLED])), seconds=60.0)
         world.kill(jobs[KILLED])
         for cronjob in (FAILED, KILLED):

@@ -28,8 +28,9 @@ SECURITY = {
 
 
 @pytest.fixture(scope="module", autouse=True)
-def database(world: World) -> None:
-    """A database with a full backup, and a table that is worth it."""
+def database(world: World, refused_restore_test: str) -> None:
+    """A database with a full backup, and a table that is worth it; and the agent has something to do meanwhile."""
+    assert refused_restore_test
     world.full_backup()
     world.psql("CREATE TABLE IF NOT EXISTS kept (name text PRIMARY KEY)")
 

@@ -1,5 +1,6 @@
 """What tests do in the cluster: start jobs as a person would, wait for them, and read what they left on record."""
 
+import json
 import os
 import secrets
 import signal
@@ -53,6 +54,17 @@ class World:
         """`kubectl create job --from`, and the job's name."""
         job = f"e2e-{cronjob}-{secrets.token_hex(3)}"
         self.kubectl("create", "job", f"--namespace={NAMESPACE}", f"--from=cronjob/{cronjob}", job)
+        return job
+
+    def start_spoilt(self, cronjob: str, job: str, *, pod: dict[str, Any] | None = None, **container: Any) -> str:
+        """A Job of a CronJob that differs from its template in its pod or container, and is not retried."""
+        where = (f"--namespace={NAMESPACE}", f"--from=cronjob/{cronjob}")
+        document = json.loads(self.kubectl("create", "job", job, *where, "--dry-run=client", "--output=json"))
+        document["spec"]["backoffLimit"] = 0
+        spec = document["spec"]["template"]["spec"]
+        spec.update(pod or {})
+        spec["containers"][0].update(container)
+        self.kubectl("create", "--filename=-", stdin=json.dumps(document))
         return job
 
     def outcome(self, job: str) -> str:
