@@ -9,14 +9,12 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_kubernetes as k8s
 
-from aivo_backup.policy.drills import DRILLS, DrillRun
+from aivo_backup.policy.drills import DRILL_START_DEADLINE_SECONDS, DRILLS, DrillRun
 from aivo_backup.policy.names import SECRET_MINIO_SOURCE, SECRET_OPENSEARCH, SECRET_POSTGRES, Role, service_account
 from infra.pods import FINISHED_JOB_KEPT_SECONDS, FINISHED_VOLUME_KEPT_SECONDS, PodArgs, pod_template
 from infra.settings import Settings
 from infra.tags import labels
 
-# One that starts some hours late proves the same; a cluster that was down for a day is looked at by a person.
-_START_DEADLINE_SECONDS = 6 * 3600
 # Each scenario may take what a recovery may, once more for the drill's own checks; beyond that it is stuck.
 _RTO_FACTOR = 2
 # A second try would restore everything again; the failed record, and the alert once it is overdue, are there.
@@ -59,7 +57,7 @@ class Drills(pulumi.ComponentResource):
                 schedule=run.cron,
                 time_zone="Etc/UTC",
                 concurrency_policy="Forbid",
-                starting_deadline_seconds=_START_DEADLINE_SECONDS,
+                starting_deadline_seconds=DRILL_START_DEADLINE_SECONDS,
                 successful_jobs_history_limit=_JOBS_KEPT,
                 failed_jobs_history_limit=_JOBS_KEPT,
                 job_template=k8s.batch.v1.JobTemplateSpecArgs(

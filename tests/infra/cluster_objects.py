@@ -29,6 +29,7 @@ LAST = {
     "minio-prune": "2026-11-24T08:10:00Z",
     "opensearch-prune": "2026-11-24T08:10:00Z",
 }
+DRILLED = {"drill-monthly": "2026-11-02T09:00:00Z", "drill-quarterly": "", "drill-annual": ""}
 INCREMENT = "minio-backup-incr"
 LOG = "one\ntwo\nthree\x1b[0m\n  four \n\nfive " + "x" * 500 + "\nsix\n"
 
@@ -48,7 +49,8 @@ class Cluster:
             match one["kind"]:
                 case "CronJob":
                     name = one["metadata"]["name"]
-                    one["status"] = {"lastScheduleTime": LAST[name]} if name in LAST else {}
+                    last = {**LAST, **DRILLED}.get(name)
+                    one["status"] = {"lastScheduleTime": last} if last else {}
                 case "PersistentVolumeClaim":
                     one["status"] = {"phase": "Bound"}
                 case "Deployment":

@@ -11,7 +11,7 @@ from aivo_backup.policy.environment import Environment
 from aivo_backup.policy.names import AGENT, SIDECAR
 from aivo_backup.policy.workloads import FORMER
 from tests.infra import cluster_objects as spoil
-from tests.infra.cluster_objects import COMPLETE, FAILED, INCREMENT, LAST, NOW, Cluster, container
+from tests.infra.cluster_objects import COMPLETE, DRILLED, FAILED, INCREMENT, LAST, NOW, Cluster, container
 from tests.infra.conftest import PlanOf
 
 
@@ -28,11 +28,11 @@ def test_nothing_is_wrong_with_what_the_program_registers(cluster: Cluster) -> N
     findings = judge_cluster(cluster.view())
     assert [finding for finding in findings if not finding.passed] == []
     checked = {finding.check for finding in findings}
-    assert {f"CronJob {name}" for name in LAST} < checked
+    assert {f"CronJob {name}" for name in (*LAST, *DRILLED)} < checked
     assert {f"volume {name}-state" for name in LAST} < checked
     restore_tests = {f"CronJob restore-test-{one}" for one in ("postgres", "minio", "opensearch")}
     assert restore_tests | {"database", "sidecar", AGENT, "settings in aivo", "settings in aivo-system"} < checked
-    assert len(findings) == len(checked) == len(LAST) * 2 + 3 + 6
+    assert len(findings) == len(checked) == len(LAST) * 2 + len(DRILLED) + 3 + 6
     assert cluster.asked == [], "no log is read where nothing is wrong"
 
 
@@ -107,6 +107,12 @@ SPOILT: dict[str, tuple[Callable[[Cluster], None], str, str, str]] = {
         "CronJob restore-test-postgres",
         "exit code 5 (verification failed)",
         "kubectl create job restore-test-postgres-again -n aivo-system",
+    ),
+    "drill missed": (
+        lambda it: it.one("CronJob", "drill-monthly").update(status={}),
+        "CronJob drill-monthly",
+        "a run was due at 2026-11-02 09:00 UTC, the last was scheduled never",
+        "kubectl create job drill-monthly-again -n aivo-system",
     ),
     "restore test on its own": (
         lambda it: it.one("CronJob", "restore-test-minio")["spec"].update(suspend=False),

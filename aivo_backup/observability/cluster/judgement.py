@@ -8,6 +8,7 @@ from aivo_backup.observability.cluster.pods import about, job_trouble, newest, p
 from aivo_backup.observability.cluster.schedules import judge_cron_job
 from aivo_backup.observability.cluster.view import ClusterView, Namespace, well, wrong
 from aivo_backup.observability.doctor import Finding
+from aivo_backup.policy.drills import DRILL_START_DEADLINE_SECONDS, DRILLS
 from aivo_backup.policy.environment import Component
 from aivo_backup.policy.names import AGENT, SETTINGS_CONFIG_MAP, SETTINGS_KEY, SIDECAR, restore_test_job, state_claim
 from aivo_backup.policy.restore_job import RESTORE_LABEL, claim
@@ -58,6 +59,9 @@ def _judged(view: ClusterView) -> Iterator[Finding]:
     for component in Component:
         name, cron = restore_test_job(component), environment.verification_cron
         yield from judge_cron_job(view, name, cron, component=component.value, late=None)
+    for drill in DRILLS:
+        late = DRILL_START_DEADLINE_SECONDS
+        yield from judge_cron_job(view, drill.name, drill.cron, component="", late=late)
     yield _agent(view)
     yield from _database(view)
     yield _claim(view.stores, claim(environment.postgres.pod))

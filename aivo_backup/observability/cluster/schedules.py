@@ -24,7 +24,7 @@ def judge_cron_job(view: ClusterView, name: str, cron: str, *, component: str, l
 
     Args:
         cron: when it is to run, five fields.
-        component: whose own checks say more when a Job could not reach something.
+        component: whose own checks say more when a Job could not reach something; empty for all of them.
         late: seconds that a start may be late; None for a template, which starts nothing by itself.
     """
     check, held = f"CronJob {name}", view.jobs.one("CronJob", name)
@@ -118,7 +118,7 @@ def _mend(view: ClusterView, name: str, job: str, trouble: Trouble, component: s
         case Cause.MEMORY:
             return f"raise its memory limit and pulumi up; then {again}"
         case Cause.FAILED if trouble.exit_code in (ExitCode.CONFIGURATION, ExitCode.UNREACHABLE):
-            return f"aivo-backup doctor {component}; then {again}"
+            return f"{f'aivo-backup doctor {component}'.strip()}; then {again}"
         case Cause.FAILED | Cause.TOO_LONG:
             return f"{log}; then {again}"
 
