@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 from aivo_backup.policy.codec import format_time
 from aivo_backup.policy.environment import Component, PostgresSettings
@@ -10,12 +11,14 @@ from aivo_backup.recovery.estimates import assumed, size_of
 from aivo_backup.recovery.executor import START_APPLICATIONS, STOP_APPLICATIONS, Procedure, Work
 from aivo_backup.recovery.parts import Parts, Surveyed
 from aivo_backup.recovery.plan import Estimate, Plan, PlannedStep, Scenario
+from aivo_backup.recovery.rescuing import check_rescue, rescue_newer
 from aivo_backup.recovery.restores import check_postgres, remove_drilled, restore_postgres
 from aivo_backup.recovery.verifying import tell_references
 from aivo_backup.stores.postgres.integrity import integrity
 from aivo_backup.stores.postgres.targets import Target, TargetKind
 
 CHECK = "check-target"
+RESCUE = "rescue-newer"
 RESTORE = "restore-database"
 VERIFY = "verify-database"
 
@@ -31,6 +34,7 @@ class CorruptionRequest:
         kind, value: a position, a transaction or a named point to go back to, instead of a moment.
         in_cluster: on the volume of the database's StatefulSet, by a Job.
         adapter_named: though an operator owns it, or it is replicated.
+        rescue: the folder that gets what was written after the target, before it is lost; nothing when empty.
     """
 
     target_time: datetime | None = None
@@ -40,6 +44,7 @@ class CorruptionRequest:
     value: str = ""
     in_cluster: bool = False
     adapter_named: bool = False
+    rescue: str = ""
 
     @property
     def target(self) -> Target:
@@ -53,6 +58,11 @@ class CorruptionRequest:
 
 def database_corruption(parts: Parts, request: CorruptionRequest) -> Procedure:
     """The recovery, not begun."""
+
+    def check(work: Work) -> None:
+        if request.rescue:
+            check_rescue(parts, Path(request.rescue))
+        check_postgres(work, parts, request.target)
 
     def verify(work: Work) -> None:
         work.check(tuple(integrity(parts.database(), parts.environment.postgres, archives=parts.isolation is None)))
@@ -70,7 +80,8 @@ def database_corruption(parts: Parts, request: CorruptionRequest) -> Procedure:
         ),
         request=request,
         actions={
-            CHECK: lambda work: check_postgres(work, parts, request.target),
+            CHECK: check,
+            RESCUE: lambda work: rescue_newer(work, parts, request.target, Path(request.rescue)),
             RESTORE: lambda work: restore_postgres(work, parts, request.target, planned=work.noted(CHECK)),
             VERIFY: verify,
         },
@@ -88,7 +99,7 @@ def steps(parts: Surveyed, request: CorruptionRequest) -> tuple[PlannedStep, ...
         return parts.estimator.step(Scenario.DATABASE_CORRUPTION, name, otherwise=otherwise)
 
     settings, recovery = parts.environment.postgres, parts.environment.recovery
-    return (
+    everything = (
         PlannedStep(
             name=CHECK,
             title="check the target against the recovery window, the WAL, the disk and the cluster's identity",
@@ -107,6 +118,14 @@ def steps(parts: Surveyed, request: CorruptionRequest) -> tuple[PlannedStep, ...
             commands=commands.stop_applications(
                 (recovery.store_namespace, parts.environment.namespace), recovery.application_selector
             ),
+        ),
+        PlannedStep(
+            name=RESCUE,
+            title=f"export what was written after {request.target} into {request.rescue}",
+            precondition="the database still answers; there is room for a copy of it beside it",
+            changes="files in that folder",
+            expected=expected(RESCUE, parts.estimator.restore(Component.POSTGRES, size_of(point))),
+            undo="remove the folder",
         ),
         PlannedStep(
             name=RESTORE,
@@ -136,6 +155,7 @@ def steps(parts: Surveyed, request: CorruptionRequest) -> tuple[PlannedStep, ...
             commands=commands.start_applications(recovery.application_selector),
         ),
     )
+    return tuple(step for step in everything if request.rescue or step.name != RESCUE)
 
 
 def _where(request: CorruptionRequest, settings: PostgresSettings) -> str:
@@ -146,12 +166,18 @@ def _where(request: CorruptionRequest, settings: PostgresSettings) -> str:
 
 def _summary(parts: Parts, request: CorruptionRequest) -> tuple[str, ...]:
     now = parts.clock()
+    rescued = (
+        f"it is exported to {request.rescue} first; `aivo-backup restore postgres --import` puts it back"
+        if request.rescue
+        else "--rescue FOLDER exports it first"
+    )
     if request.value:
-        return (f"back to {request.target}; what was written since then is kept in the old directory alone",)
+        return (f"back to {request.target}; what was written since then is kept in the old directory alone", rescued)
     if request.target_time is None:
         return ("back to the newest archived state: at most what was not archived yet is lost",)
     lost = (now - request.target_time).total_seconds()
     return (
         f"back to {format_time(request.target_time)}",
         f"what was written in the {lost:,.0f} s since then is lost to the database; the old directory keeps it",
+        rescued,
     )

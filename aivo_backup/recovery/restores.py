@@ -54,6 +54,8 @@ def check_postgres(work: Work, parts: Parts, target: Target) -> None:
     work.progress(
         f"{plan.target} from {plan.recovery_point}, up to {plan.wal_segments} WAL segments, into {plan.destination}"
     )
+    if plan.newer_wal_segments:
+        work.progress(f"up to {plan.newer_wal_segments} WAL segments were written after it, and are lost by this")
 
 
 def restore_postgres(work: Work, parts: Parts, target: Target, *, planned: Mapping[str, Fact]) -> None:

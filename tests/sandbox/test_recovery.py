@@ -97,6 +97,32 @@ def test_a_corrupted_database_is_recovered_although_the_command_is_killed(world:
     assert world.journals().open_ones() == []
 
 
+def test_what_a_recovery_would_lose_is_exported_first(world: World, tmp_path: Path) -> None:
+    world.scale_shop(0)
+    world.place(3)
+    kept, moment = world.orders(), world.now()
+    world.place(2)
+    every = world.orders()
+    folder = tmp_path / "newer"
+    arguments = ("recover", "database-corruption")
+    asked = ("--target-time", world.at(moment), "--rescue", str(folder))
+    told = " ".join(world.cli(*arguments, "--plan", *asked).answer["plan"]["summary"])
+    assert f"it is exported to {folder} first" in told
+    # Killed while the copy is made, which the next attempt removes.
+    world.dies_in("rescue-newer", *arguments, "--execute", "--yes", *asked, after=1.5)
+    answer = world.cli(*arguments, "--resume", "--yes").answer["recovery"]
+    assert "rescue-newer" in [step["name"] for step in answer["steps"]]
+    assert list((world.app.state / "copies").iterdir()) == [], "no copy, of the killed one neither"
+    assert world.orders() == kept
+    world.cli("restore", "postgres", "--import", str(folder), "--yes")
+    assert world.orders() == every
+    world.sandbox.processes.stop("postgres")
+    before = world.tree()
+    refused = world.cli(*arguments, "--execute", "--yes", "--rescue", str(tmp_path / "another"), expect=6)
+    assert "cannot be asked what it holds any more" in refused.err
+    assert world.tree() == before
+
+
 STORAGE = (
     "stop-applications",
     "provision-storage",

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 
 import click
 
@@ -26,6 +27,12 @@ from aivo_backup.stores.postgres.targets import Target, TargetKind
 @click.command(Scenario.DATABASE_CORRUPTION.value)
 @click.option("--target-time", callback=moment, help="To a moment, with its zone: 2026-01-31T12:00:00Z.")
 @click.option("--set", "label", default="", help="Start from this backup set; alone: stop where it ends.")
+@click.option(
+    "--rescue",
+    "rescue_folder",
+    type=click.Path(path_type=Path),
+    help="First export to this new folder what was written after the target and would be lost.",
+)
 @place_options
 @click.option("--from-replica", is_flag=True, help="Read the second region's buckets, with its keys alone.")
 @mode_options
@@ -34,6 +41,7 @@ def database(
     context: Context,
     target_time: datetime | None,
     label: str,
+    rescue_folder: Path | None,
     place: Place,
     from_replica: bool,
     mode: Mode,
@@ -49,11 +57,25 @@ def database(
         from_replica=from_replica,
         in_cluster=place.in_cluster,
         adapter_named=place.adapter_named,
+        rescue=_absolute(rescue_folder),
     )
     return _recover(context.app, request, mode, place)
 
 
-def restore_in_cluster(asked: Asked, target: Target, *, label: str, from_replica: bool, adapter_named: bool) -> int:
+def _absolute(folder: Path | None) -> str:
+    # A recovery may be resumed from another working folder.
+    return str(folder.absolute()) if folder else ""
+
+
+def restore_in_cluster(
+    asked: Asked,
+    target: Target,
+    *,
+    label: str,
+    from_replica: bool,
+    adapter_named: bool,
+    rescue_folder: Path | None,
+) -> int:
     """The plan of the restore with its guards, then the recovery.
 
     Returns:
@@ -67,6 +89,7 @@ def restore_in_cluster(asked: Asked, target: Target, *, label: str, from_replica
         value=target.value,
         in_cluster=True,
         adapter_named=adapter_named,
+        rescue=_absolute(rescue_folder),
     )
     app, read = asked.live, asked.source
     place = _volume(app, request)
@@ -76,7 +99,7 @@ def restore_in_cluster(asked: Asked, target: Target, *, label: str, from_replica
     warn_if_unproven(expected, plan.recovery_point, since=plan.point_ended, accepted=asked.unproven)
     if asked.plan_only or not asked.yes:
         shown = replace(plan, expected_seconds=seconds, measured_restores=measured)
-        print_plan(shown, plan_lines(shown, rescued=False), as_json=asked.as_json)
+        print_plan(shown, plan_lines(shown, rescued=rescue_folder is not None), as_json=asked.as_json)
         if asked.plan_only:
             return 0
     mode = Mode(execute=True, resume=False, abandon=False, yes=asked.yes, as_json=asked.as_json)

@@ -122,12 +122,19 @@ def postgres(
         wanted = Wanted(tables=tables, schema=schema)
         return restore_tables(asked, TableRequest(target=target, wanted=wanted, into=into, then=then))
     if str(directory) == IN_CLUSTER:
-        if port is not None or stop or delta or unit or rescue_folder is not None or into_place:
-            raise UsageError("--to cluster takes a target and --service alone", mend="leave the other options out")
+        if port is not None or stop or delta or unit or into_place:
+            raise UsageError(
+                "--to cluster takes a target, --service and --rescue alone", mend="leave the other options out"
+            )
         from aivo_backup.cli.recover.database import restore_in_cluster
 
         return restore_in_cluster(
-            asked, target, label=label, from_replica=from_replica, adapter_named=service is not None
+            asked,
+            target,
+            label=label,
+            from_replica=from_replica,
+            adapter_named=service is not None,
+            rescue_folder=rescue_folder,
         )
     if service == STATEFUL_SET:
         raise UsageError("--service statefulset belongs to --to cluster", mend="give --to cluster")

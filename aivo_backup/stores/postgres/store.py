@@ -1,5 +1,6 @@
 """PostgreSQL as a :class:`~aivo_backup.stores.port.Store`."""
 
+import shutil
 import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager, nullcontext
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aivo_backup.catalog.records import RecoveryPoint
-from aivo_backup.errors import BackupError, ConfigurationError
+from aivo_backup.errors import BackupError, ConfigurationError, RefusedError
 from aivo_backup.policy.environment import BackupKind, Component, PostgresSettings
 from aivo_backup.stores.port import (
     HeldPoint,
@@ -43,12 +44,16 @@ from aivo_backup.stores.postgres.restore import (
     Staging,
 )
 from aivo_backup.stores.postgres.runners import Runners
+from aivo_backup.stores.postgres.service import PgCtlService
 from aivo_backup.stores.postgres.staging import RestoreToStaging
 from aivo_backup.stores.postgres.targets import Target
 from aivo_backup.stores.postgres.testing import RestoreTest
 
 if TYPE_CHECKING:
     from types_boto3_s3.client import S3Client
+
+
+_COPY = "copy-"
 
 
 class PostgresStore:
@@ -215,8 +220,11 @@ class PostgresStore:
         """The database at ``target``, on a server that only this process reaches (see :mod:`.private_copy`)."""
         scratch = self.runners.state / "copies"
         scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for left in scratch.glob(f"{_COPY}*"):
+            self._remove_dead(left, progress)
         with (
-            tempfile.TemporaryDirectory(prefix="copy-", dir=scratch) as folder,
+            tempfile.TemporaryDirectory(prefix=_COPY, dir=scratch) as folder,
+            alone_in(Path(folder)),
             private_copy(
                 self.restorer,
                 self.info(),
@@ -228,6 +236,20 @@ class PostgresStore:
             ) as copy,
         ):
             yield copy
+
+    def _remove_dead(self, folder: Path, progress: Progress) -> None:
+        """Removes the copy of a process that was killed, and ends its server; one that is at work stays."""
+        try:
+            with alone_in(folder):
+                progress(f"removing the copy of a process that was killed: {folder}")
+                data = folder / "copy" / "data"
+                if (data / "PG_VERSION").exists():
+                    PgCtlService(bin_path=Path(self.settings.bin_path), data=data, log=folder / "stop.log").stop()
+                shutil.rmtree(folder, ignore_errors=True)
+        except RefusedError:
+            return
+        except BackupError as error:
+            progress(f"{folder} stays for now: {error}")
 
     @contextmanager
     def _alone(self, destination: Destination) -> Generator[None]:
