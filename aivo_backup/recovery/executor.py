@@ -9,7 +9,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeVar
 
 from aivo_backup.catalog.lease import Lease
@@ -49,7 +49,6 @@ class Work:
     progress: Progress
     clock: Clock
     again: bool
-    checks: list[Check] = field(default_factory=list[Check])
 
     def note(self, **notes: Fact) -> None:
         """Keeps facts for later steps and for a later attempt; on the disk when it returns."""
@@ -70,7 +69,7 @@ class Work:
         Raises:
             VerificationError: a check did not pass; the message names all that did not.
         """
-        self.checks += checks
+        self.journal.check(self.step, checks)
         for check in checks:
             self.progress(f"{'ok  ' if check.passed else 'FAIL'} {check.name}: {check.detail}")
         failed = [f"{check.name}: {check.detail}" for check in checks if not check.passed]
@@ -128,7 +127,7 @@ class Executor:
     clock: Clock
     progress: Progress
     ask: Ask = agreed
-    settled: Callable[[Journal, Outcome | None, str], None] = lambda _journal, _outcome, _error: None
+    settled: Callable[[Journal, str], None] = lambda _journal, _error: None
     """Told how each attempt ended: files the record. Also called when it failed, with the error's line."""
 
     def execute(self, recovery: Procedure) -> Outcome:
@@ -205,7 +204,6 @@ class Executor:
                 return
 
     def _carry_out(self, recovery: Procedure, journal: Journal) -> Outcome:
-        checks: list[Check] = []
         asked = False
         try:
             for step in recovery.plan.steps:
@@ -214,7 +212,7 @@ class Executor:
                 else:
                     if step.destructive and asked:
                         self.ask(step)
-                    self._run(recovery, journal, step, checks)
+                    self._run(recovery, journal, step)
                 asked = asked or step.destructive
             journal.close(Ending.DONE)
         except BaseException as error:
@@ -225,19 +223,17 @@ class Executor:
                 error.add_note("nothing was changed")
                 raise
             self._explain(recovery, journal, error)
-            self._settle(recovery, journal, None, error)
+            self._settle(recovery, journal, error)
             raise
-        outcome = _outcome(journal, checks)
-        self._settle(recovery, journal, outcome, None)
+        outcome = _outcome(journal)
+        self._settle(recovery, journal, None)
         return outcome
 
-    def _settle(
-        self, recovery: Procedure, journal: Journal, outcome: Outcome | None, failure: BaseException | None
-    ) -> None:
+    def _settle(self, recovery: Procedure, journal: Journal, failure: BaseException | None) -> None:
         """Tidies up and files the record; what fails while doing so never hides why the recovery failed, and what
         cannot be removed does not keep the record from being filed."""
         untidy: BackupError | None = None
-        for settle in (recovery.tidy, lambda: self.settled(journal, outcome, _line(failure) if failure else "")):
+        for settle in (recovery.tidy, lambda: self.settled(journal, _line(failure) if failure else "")):
             try:
                 settle()
             except BackupError as error:
@@ -250,12 +246,10 @@ class Executor:
         if untidy is not None:
             raise untidy
 
-    def _run(self, recovery: Procedure, journal: Journal, step: PlannedStep, checks: list[Check]) -> None:
+    def _run(self, recovery: Procedure, journal: Journal, step: PlannedStep) -> None:
         again = journal.step(step.name).attempts > 0
         self.progress(f"{step.name}: {step.title}" + (" (again)" if again else ""))
-        work = Work(
-            step=step.name, journal=journal, progress=self.progress, clock=self.clock, again=again, checks=checks
-        )
+        work = Work(step=step.name, journal=journal, progress=self.progress, clock=self.clock, again=again)
         journal.begin(step.name)
         begun = time.monotonic()
         try:
@@ -336,11 +330,11 @@ def refuse_other_environment(journal: Journal, environment: str) -> None:
         )
 
 
-def _outcome(journal: Journal, checks: Sequence[Check]) -> Outcome:
+def _outcome(journal: Journal) -> Outcome:
     entries = journal.entries
     return Outcome(
         id=entries.id,
         steps=tuple(Phase(name=entry.name, seconds=entry.seconds) for entry in entries.steps),
-        checks=tuple(checks),
+        checks=entries.checks,
         predicted_seconds=entries.predicted_seconds,
     )

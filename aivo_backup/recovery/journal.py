@@ -17,7 +17,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from aivo_backup.catalog.records import Fact
+from aivo_backup.catalog.records import Check, Fact
 from aivo_backup.errors import BackupError, ConfigurationError, RefusedError, UsageError
 from aivo_backup.policy.codec import from_json, to_json
 from aivo_backup.recovery.plan import Scenario
@@ -48,6 +48,7 @@ class StepEntry:
         seconds: time spent in it by all attempts that ended, in seconds.
         attempts: how often it was begun.
         notes: what it noted for a later attempt and for later steps.
+        checks: what it looked at, for the record: a recovery that is resumed was checked by its earlier attempts too.
     """
 
     name: str
@@ -55,6 +56,7 @@ class StepEntry:
     attempts: int = 0
     seconds: float = 0.0
     notes: Mapping[str, Fact] = field(default_factory=dict[str, Fact])
+    checks: tuple[Check, ...] = ()
     error: str = ""
 
 
@@ -70,6 +72,11 @@ class Entries:
     ending: Ending = Ending.OPEN
     predicted_seconds: float
     steps: tuple[StepEntry, ...]
+
+    @property
+    def checks(self) -> tuple[Check, ...]:
+        """Of all steps, in their order."""
+        return tuple(check for step in self.steps for check in step.checks)
 
 
 class Journal:
@@ -114,6 +121,14 @@ class Journal:
         with self._lock:
             entry = self.step(name)
             self._put(replace(entry, notes={**entry.notes, **notes}))
+
+    def check(self, name: str, checks: Sequence[Check]) -> None:
+        """Adds to a step's checks; one of an earlier attempt under the same name was made again."""
+        with self._lock:
+            entry = self.step(name)
+            anew = {check.name for check in checks}
+            earlier = (check for check in entry.checks if check.name not in anew)
+            self._put(replace(entry, checks=(*earlier, *checks)))
 
     def finish(self, name: str, *, seconds: float, error: str = "") -> None:
         """Notes that a step ended, well or with ``error``."""

@@ -112,10 +112,10 @@ def recover(
     return _told(_executor(app, mode, from_replica=procedure.plan.from_replica).execute(procedure), mode)
 
 
-def filed(app: App, *, from_replica: bool, exercise: str = "") -> Callable[[Journal, Outcome | None, str], None]:
+def filed(app: App, *, from_replica: bool, exercise: str = "") -> Callable[[Journal, str], None]:
     """Files how a recovery ended, with each step's time, as evidence of the recovery time."""
 
-    def file(journal: Journal, outcome: Outcome | None, error: str) -> None:
+    def file(journal: Journal, error: str) -> None:
         entries = journal.entries
         losses = [
             float(value) for step in entries.steps for name, value in step.notes.items() if name.endswith(" loss")
@@ -131,7 +131,7 @@ def filed(app: App, *, from_replica: bool, exercise: str = "") -> Callable[[Jour
                 finished=app.clock(),
                 # Of one that failed, what it took until then.
                 steps=tuple(Phase(name=step.name, seconds=step.seconds) for step in entries.steps if step.attempts),
-                checks=outcome.checks if outcome else (),
+                checks=entries.checks,
                 predicted_seconds=entries.predicted_seconds,
                 loss_seconds=max(losses, default=None),
                 from_replica=from_replica,

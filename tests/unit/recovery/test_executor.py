@@ -20,7 +20,6 @@ from aivo_backup.recovery.executor import (
     STOP_APPLICATIONS,
     Action,
     Executor,
-    Outcome,
     Procedure,
     Work,
 )
@@ -102,8 +101,8 @@ class World:
         )
 
     def executor(self, ask: Callable[[PlannedStep], None] | None = None) -> Executor:
-        def settled(_journal: Journal, outcome: Outcome | None, error: str) -> None:
-            self.settled.append("done" if outcome else error)
+        def settled(_journal: Journal, error: str) -> None:
+            self.settled.append(error or "done")
 
         return Executor(
             journals=self.journals,
@@ -326,3 +325,14 @@ def test_what_a_first_look_refuses_leaves_nothing_open(world: World) -> None:
     with pytest.raises(RefusedError):
         world.executor().execute(world.procedure())
     assert len(world.journals.open_ones()) == 1
+
+
+def test_a_resumed_recovery_has_the_checks_of_its_earlier_attempts(world: World) -> None:
+    good = iter((False, True))
+    world.actions["look"] = lambda work: work.check((Check(name="point", passed=True, detail=""),))
+    world.actions["verify"] = lambda work: work.check((Check(name="heap", passed=next(good), detail=""),))
+    with pytest.raises(VerificationError):
+        world.executor().execute(world.procedure())
+    (journal,) = world.journals.open_ones()
+    outcome = world.executor().resume(world.procedure(), journal)
+    assert [(check.name, check.passed) for check in outcome.checks] == [("point", True), ("heap", True)]
