@@ -62,8 +62,7 @@ class App:
     """The parts of one environment, each built when it is first asked for.
 
     Attributes:
-        published: the settings as they were published, which the cluster has too; ``environment`` is what they are
-            here, where things may answer elsewhere.
+        published: the settings as the cluster has them; ``environment``: with the endpoints that hold here.
         home: of an app that reads the second region's copies: the app of the environment itself.
     """
 

@@ -142,3 +142,14 @@ def set_option(suffix: str, name: str, option: str, value: object) -> Mutation:
         plan.one(suffix, name).options[option] = value
 
     return mutate
+
+
+def widened(sid: str, operator: str, key: str, value: str) -> Callable[[list[Document]], None]:
+    """A change for :func:`edit_policy`: a statement's condition compares with another value."""
+
+    def change(entries: list[Document]) -> None:
+        for entry in entries:
+            if entry["Sid"] == sid:
+                entry["Condition"][operator][key] = value
+
+    return change

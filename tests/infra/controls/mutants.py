@@ -1,11 +1,10 @@
 """The plans that break a control: each control must see every one of its own."""
 
-import json
 from collections.abc import Callable
 from typing import Any
 
-from aivo_backup.policy.names import SecurityEvent
-from tests.infra.controls import access, security, storage, workloads
+from tests.infra.controls import access, storage, workloads
+from tests.infra.controls.security_mutants import SECURITY
 from tests.infra.plans import (
     Document,
     Mutation,
@@ -17,6 +16,7 @@ from tests.infra.plans import (
     remove,
     set_input,
     set_option,
+    widened,
 )
 
 Control = Callable[[Plan], list[str]]
@@ -45,15 +45,6 @@ def _without_condition(sid: str) -> Callable[[list[Document]], None]:
     return change
 
 
-def _widened(sid: str, operator: str, key: str, value: str) -> Callable[[list[Document]], None]:
-    def change(entries: list[Document]) -> None:
-        for entry in entries:
-            if entry["Sid"] == sid:
-                entry["Condition"][operator][key] = value
-
-    return change
-
-
 def _with(kind: str, **inputs: Any) -> Mutation:
     """A mutation that adds a resource."""
     return lambda plan: plan.resources.append(
@@ -73,23 +64,6 @@ def _as_zip(runtime: str, **more: str) -> Mutation:
 
 
 _OIDC = "oidc.eks.us-east-1.amazonaws.com/id/EXAMPLE33333333333333333333333333"
-
-_AT_RISK = "aivo-backup-prod-key-at-risk"
-_TEAM, _TO_TEAM = "aivo-backup-prod-security-policy", "SecurityRulesToTopic"
-_ALL_OF_S3 = '{"source": ["aws.s3"]}'
-
-
-def _watched_keys(change: Callable[[list[str]], list[str]]) -> Mutation:
-    """A mutation of the keys that one rule watches."""
-
-    def mutate(plan: Plan) -> None:
-        inputs = plan.one(":EventRule", _AT_RISK).inputs
-        pattern = json.loads(inputs["eventPattern"])
-        pattern["detail"]["resources"]["ARN"] = change(pattern["detail"]["resources"]["ARN"])
-        inputs["eventPattern"] = json.dumps(pattern)
-
-    return mutate
-
 
 MUTANTS: list[tuple[Control, str, Mutation]] = [
     (
@@ -155,7 +129,7 @@ MUTANTS: list[tuple[Control, str, Mutation]] = [
         edit_policy(
             _POLICY,
             "minio-policy",
-            _widened("NoOtherKey", "Null", "s3:x-amz-server-side-encryption-aws-kms-key-id", "true"),
+            widened("NoOtherKey", "Null", "s3:x-amz-server-side-encryption-aws-kms-key-id", "true"),
         ),
     ),
     (
@@ -285,7 +259,7 @@ MUTANTS: list[tuple[Control, str, Mutation]] = [
         edit_policy(
             "iam/role:Role",
             "minio-writer",
-            _widened("ServiceAccount", "StringEquals", f"{_OIDC}:sub", "system:serviceaccount:aivo-system:*"),
+            widened("ServiceAccount", "StringEquals", f"{_OIDC}:sub", "system:serviceaccount:aivo-system:*"),
             key="assumeRolePolicy",
         ),
     ),
@@ -389,35 +363,5 @@ MUTANTS: list[tuple[Control, str, Mutation]] = [
         _with("aws:secretsmanager/secretVersion:SecretVersion", secretId="minio-source", secretString="..."),
     ),
     (workloads.pods_have_network_policy, "open", remove(":NetworkPolicy", "aivo-backup-minio-writer-network")),
-    *(
-        (security.security_team_is_told, f"no rule {rule}", remove(":EventRule", f"aivo-backup-prod-{rule}"))
-        for rule in SecurityEvent
-    ),
-    *(
-        (security.security_team_is_told, f"no {rule} there", remove(":EventRule", f"aivo-backup-prod-{rule}-replica"))
-        for rule in SecurityEvent
-        if rule is not SecurityEvent.TRAIL_CHANGED
-    ),
-    (security.security_team_is_told, "not handed on", remove(":EventTarget", f"{_AT_RISK}-home")),
-    (
-        security.security_team_is_told,
-        "may not hand on",
-        drop_statement(_ROLE_POLICY, "security-forwarder-policy", "HandToHomeRegion"),
-    ),
-    (
-        security.security_team_is_told,
-        "home does not know the copies",
-        _watched_keys(lambda arns: [arn for arn in arns if "-replica-" not in arn]),
-    ),
-    (security.security_team_is_told, "too long", _watched_keys(lambda arns: arns * 9)),
-    (security.security_team_is_told, "switched off", set_input(":EventRule", _AT_RISK, ("state",), "DISABLED")),
-    (security.security_team_is_told, "no target", remove(":EventTarget", f"{_AT_RISK}-topic")),
-    (security.security_team_is_told, "all of S3", set_input(":EventRule", _AT_RISK, ("eventPattern",), _ALL_OF_S3)),
-    (security.security_team_is_told, "nobody listens", remove(":TopicSubscription", "aivo-backup-prod-security-1")),
-    (security.security_team_is_told, "closed topic", drop_statement(":TopicPolicy", _TEAM, "Rules")),
-    (
-        security.security_team_is_told,
-        "a condition that KMS never meets",
-        edit_policy(_KEY, "operations-key", _widened(_TO_TEAM, "StringEquals", "aws:SourceAccount", "333333333333")),
-    ),
+    *SECURITY,
 ]
