@@ -1,15 +1,35 @@
 """One real cluster for all tests of this folder, in a sandbox of its own under ``build/e2e``."""
 
+import json
 import os
 from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
+from aivo_backup.policy.environment import BackupKind, Component
 from sandbox import servers
 from sandbox.cluster import lifecycle
 from sandbox.cluster.kubectl import Kubectl
 from sandbox.state import CHECKOUT, HOME_VARIABLE, Sandbox
-from tests.e2e.world import NAMESPACE, World
+from tests.e2e.world import NAMESPACE, Killed, World
+
+# What one module leaves to be done in its own time, a later one looks at: nobody waits while there is work.
+_ORDER = ("test_doctor", "test_local", "test_stacks", "test_restore_tests", "test_late", "test_restore_in_cluster")
+_LAST = "test_up_and_down"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the modules of this folder in their order; those that it does not name come before the last."""
+    items.sort(key=_place)
+
+
+def _place(item: pytest.Item) -> int:
+    if item.path.parent != Path(__file__).parent:
+        return -1
+    name = item.path.stem
+    return len(_ORDER) + (name == _LAST) if name not in _ORDER else _ORDER.index(name)
 
 
 @pytest.fixture(scope="session")
@@ -37,9 +57,70 @@ def world(kubectl: Kubectl) -> World:
 
 
 @pytest.fixture(scope="session")
-def refused_restore_test(world: World) -> Generator[str]:
+def refused_restore_test(world: World) -> str:
     """A restore test's Job whose pod is not let in. The agent gives it a minute and looks once a minute: ask for it
     early, and look at what became of it late."""
-    job = world.start_spoilt("restore-test-minio", "e2e-refused-restore-test", pod={"hostNetwork": True})
-    yield job
-    world.kubectl("delete", "job", job, f"--namespace={NAMESPACE}", "--ignore-not-found", "--wait=false")
+    return world.start_spoilt("restore-test-minio", "e2e-refused-restore-test", pod={"hostNetwork": True})
+
+
+@pytest.fixture(scope="session")
+def refused(world: World) -> tuple[str, str]:
+    """A CronJob, and a Job of it from when its template broke the namespace's policy, which it no longer does."""
+    name = next(
+        one.name
+        for one in world.app.environment.backups
+        if one.component is Component.OPENSEARCH and one.kind is BackupKind.INCREMENTAL
+    )
+
+    def patch(on_host: bool) -> None:
+        spec = {"jobTemplate": {"spec": {"template": {"spec": {"hostNetwork": on_host or None}}}}}
+        text = json.dumps({"spec": spec})
+        world.kubectl("patch", "cronjob", name, f"--namespace={NAMESPACE}", f"--patch={text}")
+
+    patch(on_host=True)
+    try:
+        job = world.start(name)
+    finally:
+        patch(on_host=False)
+    return name, job
+
+
+@pytest.fixture(scope="session")
+def outcomes(world: World, refused: tuple[str, str]) -> dict[str, str]:
+    """Every CronJob that is registered, run once by hand: those of one store in turn, stores side by side."""
+    assert refused[1]
+    by_store: dict[str, list[str]] = {}
+    for cronjob in world.cronjobs():
+        # By the name and not by the label, which is the role's: who expires a store's points wants its lease too.
+        by_store.setdefault(cronjob.partition("-")[0], []).append(cronjob)
+
+    def run(names: list[str]) -> dict[str, str]:
+        # By name, which puts a full backup before its increments.
+        return {name: world.ended(world.start(name)) for name in sorted(names)}
+
+    with ThreadPoolExecutor(len(by_store)) as pool:
+        return {name: how for part in pool.map(run, by_store.values()) for name, how in part.items()}
+
+
+@pytest.fixture(scope="session")
+def killed(world: World, outcomes: dict[str, str]) -> Killed:
+    """A backup that was killed half way; its Job makes a second attempt, which the other tests do not wait for."""
+    assert outcomes
+    name = next(
+        one.name
+        for one in world.app.environment.backups
+        if one.component is Component.POSTGRES and one.kind is BackupKind.FULL
+    )
+    before = len(world.runs(name))
+    job = world.start(name)
+    world.wait(f"{job} at work", lambda: "takes a full backup" in world.logs(job))
+    world.kill(job)
+    return Killed(cronjob=name, job=job, before=before)
+
+
+@pytest.fixture(scope="session")
+def drills(world: World, outcomes: dict[str, str]) -> dict[str, str]:
+    """The Jobs of the drills, by CronJob: all at once, beside the other tests, since none may be in another's way."""
+    assert outcomes, "they restore what the backups left"
+    world.replicate()  # the quarterly one reads the second region
+    return {name: world.start(name) for name in world.cronjobs(drills=True)}

@@ -1,91 +1,21 @@
 """The stack `local` on a real cluster: its CronJobs, its agent, its sidecar, each as it was registered."""
 
-import json
 import re
-from collections.abc import Generator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 import pytest
 
-from aivo_backup.catalog.records import Purpose, RunStatus
+from aivo_backup.catalog.records import RunStatus
 from aivo_backup.errors import BackupError
-from aivo_backup.policy.environment import BackupKind, Component
-from aivo_backup.policy.names import AGENT, DOCUMENTS, DRILL_BUCKETS, REVIEWS_PREFIX
-from aivo_backup.stores.opensearch.recovery import existing
-from tests.e2e.world import JOB_SECONDS, NAMESPACE, STORES, World
-
-
-@dataclass(frozen=True, kw_only=True)
-class Killed:
-    """A Job whose first attempt was killed, and how many runs its CronJob had left before."""
-
-    cronjob: str
-    job: str
-    before: int
-
-
-@pytest.fixture(scope="module")
-def refused(world: World) -> Generator[tuple[str, str]]:
-    """A CronJob, and a Job of it from when its template broke the namespace's policy, which it no longer does."""
-    name = next(
-        one.name
-        for one in world.app.environment.backups
-        if one.component is Component.OPENSEARCH and one.kind is BackupKind.INCREMENTAL
-    )
-
-    def patch(on_host: bool) -> None:
-        spec = {"jobTemplate": {"spec": {"template": {"spec": {"hostNetwork": on_host or None}}}}}
-        text = json.dumps({"spec": spec})
-        world.kubectl("patch", "cronjob", name, f"--namespace={NAMESPACE}", f"--patch={text}")
-
-    patch(on_host=True)
-    try:
-        job = world.start(name)
-    finally:
-        patch(on_host=False)
-    yield name, job
-    world.kubectl("delete", "job", job, f"--namespace={NAMESPACE}", "--wait=false")
-
-
-@pytest.fixture(scope="module")
-def outcomes(world: World, refused: tuple[str, str]) -> dict[str, str]:
-    """Every CronJob that is registered, run once by hand: those of one component in turn, components side by side."""
-    assert refused[1]
-    by_component: dict[str, list[str]] = {}
-    for cronjob in world.cronjobs():
-        by_component.setdefault(world.component(cronjob), []).append(cronjob)
-
-    def run(names: list[str]) -> dict[str, str]:
-        # By name, which puts a full backup before its increments.
-        return {name: world.ended(world.start(name)) for name in sorted(names)}
-
-    with ThreadPoolExecutor(len(by_component)) as pool:
-        return {name: how for part in pool.map(run, by_component.values()) for name, how in part.items()}
+from aivo_backup.policy.environment import Component
+from aivo_backup.policy.names import AGENT
+from tests.e2e.world import JOB_SECONDS, NAMESPACE, STORES, Killed, World
 
 
 @pytest.fixture(scope="module", autouse=True)
-def killed(world: World, outcomes: dict[str, str]) -> Killed:
-    """A backup that was killed half way; its Job makes a second attempt, which the other tests do not wait for."""
-    assert outcomes
-    name = next(
-        one.name
-        for one in world.app.environment.backups
-        if one.component is Component.POSTGRES and one.kind is BackupKind.FULL
-    )
-    before = len(world.runs(name))
-    job = world.start(name)
-    world.wait(f"{job} at work", lambda: "takes a full backup" in world.logs(job))
-    world.kill(job)
-    return Killed(cronjob=name, job=job, before=before)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def drills(world: World, outcomes: dict[str, str]) -> dict[str, str]:
-    """The Jobs of the drills, by CronJob: all at once, beside the other tests, since none may be in another's way."""
-    assert outcomes, "they restore what the backups left"
-    world.replicate()  # the quarterly one reads the second region
-    return {name: world.start(name) for name in world.cronjobs(drills=True)}
+def begun(killed: Killed, drills: dict[str, str]) -> None:
+    """Every CronJob has run; one backup was killed, and the drills are held: nobody waits for their ends here."""
+    assert killed.job
+    assert drills
 
 
 def test_every_cronjob_runs_in_a_container(world: World, outcomes: dict[str, str]) -> None:
@@ -177,52 +107,8 @@ def test_the_agents_service_answers_with_the_runs_of_the_cluster(world: World, o
     world.wait(f"a run of {name} among the agent's metrics", counted, seconds=150.0)
 
 
-def test_a_job_whose_pod_is_refused_is_a_failed_run_and_the_next_succeeds(
-    world: World, refused: tuple[str, str], outcomes: dict[str, str]
-) -> None:
-    name, job = refused
-    assert outcomes[name] == "Complete"
-
-    def filed() -> bool:
-        return any(job in run.error for run in world.runs(name))
-
-    # The agent looks once a minute, and leaves a Job a minute's time.
-    world.wait(f"the failure of {job} on record", filed, seconds=240.0)
-    assert not world.pods(job)
-    (failed,) = (run for run in world.runs(name) if job in run.error)
-    assert failed.status is RunStatus.FAILED
-    assert 'violates PodSecurity "restricted' in failed.error
-    assert "hostNetwork" in failed.error
-    assert RunStatus.SUCCEEDED in {run.status for run in world.runs(name) if run.started > failed.started}
-
-
 def test_the_stores_have_the_names_of_the_settings(world: World) -> None:
     where = [f"--namespace={STORES}", "--container=postgresql", "postgresql-0"]
     for name in ("minio", "opensearch", "postgresql"):
         answer = world.kubectl("exec", *where, "--", "getent", "hosts", f"{name}.{STORES}.svc.cluster.local")
         assert answer.split()[1] == f"{name}.{STORES}.svc.cluster.local"
-
-
-def test_a_run_that_is_killed_half_way_is_a_failed_run_and_the_next_succeeds(world: World, killed: Killed) -> None:
-    # The Job's own second attempt is the next run.
-    assert world.ended(killed.job) == "Complete"
-    left = [run.status for run in world.runs(killed.cronjob)[killed.before :]]
-    assert left == [RunStatus.FAILED, RunStatus.SUCCEEDED]
-
-
-def test_drills_restore_beside_the_stores_file_it_and_leave_nothing(world: World, drills: dict[str, str]) -> None:
-    assert set(drills) == {"drill-annual", "drill-monthly", "drill-quarterly"}
-    for name, job in drills.items():
-        assert world.ended(job) == "Complete", f"{name}: {world.logs(job)}"
-    app = world.app
-    records = app.catalog.recoveries(Purpose.DRILL, since=app.clock().replace(hour=0, minute=0))
-    assert {(record.exercise, record.scenario, record.from_replica) for record in records if record.passed} == {
-        ("monthly", "storage-failure", False),
-        ("quarterly", "database-corruption", True),
-        ("quarterly", "storage-failure", True),
-    }
-    buckets = [bucket.get("Name", "") for bucket in app.minio_source.list_buckets()["Buckets"]]
-    assert not [name for name in buckets if name.startswith(DRILL_BUCKETS)]
-    assert existing(app.opensearch_cluster, "verify-*") == []
-    reviews = app.s3.list_objects_v2(Bucket=app.environment.buckets[DOCUMENTS], Prefix=REVIEWS_PREFIX)
-    assert reviews.get("Contents"), "the yearly review is among the documents"

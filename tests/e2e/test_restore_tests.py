@@ -152,7 +152,13 @@ def test_the_volume_of_a_restore_test_goes_with_its_job(world: World, held: Mapp
 
 @pytest.fixture
 def rotten(world: World) -> Generator[str]:
-    """An object of MinIO's backup with one byte turned over at rest; it is turned back."""
+    """An object of MinIO's backup with one byte turned over at rest, while no drill reads it; it is turned back."""
+
+    def no_drill() -> bool:
+        jobs = world.kubectl.get("jobs", namespace=NAMESPACE)
+        return not any(job["status"].get("active") and "drill" in job["metadata"]["name"] for job in jobs)
+
+    world.wait("the end of the drills", no_drill)
     bucket = world.app.environment.bucket(Component.MINIO)
     pages = world.app.s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=MINIO_DATA_PREFIX)
     key = next(entry.get("Key", "") for page in pages for entry in page.get("Contents", []) if entry.get("Size", 0) > 0)

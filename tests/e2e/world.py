@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,15 @@ NAMESPACE = "aivo-system"
 STORES = "aivo"
 JOB_SECONDS = 240.0
 CLI_SECONDS = 300.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Killed:
+    """A Job whose first attempt was killed, and how many runs its CronJob had left before."""
+
+    cronjob: str
+    job: str
+    before: int
 
 
 class World:
@@ -44,11 +54,6 @@ class World:
         return sorted(
             it["name"] for it in own if (it["labels"]["app.kubernetes.io/component"] == Role.DRILLER.value) is drills
         )
-
-    def component(self, cronjob: str) -> str:
-        """The component that a CronJob is labelled with."""
-        labels = self.kubectl.get("cronjob", cronjob, namespace=NAMESPACE)["metadata"]["labels"]
-        return str(labels["app.kubernetes.io/component"])
 
     def start(self, cronjob: str) -> str:
         """`kubectl create job --from`, and the job's name."""

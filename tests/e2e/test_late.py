@@ -1,0 +1,51 @@
+"""Failed runs, those after them, and drills: they end in their own time, and are looked at after the others."""
+
+from aivo_backup.catalog.records import Purpose, RunStatus
+from aivo_backup.policy.names import DOCUMENTS, DRILL_BUCKETS, REVIEWS_PREFIX
+from aivo_backup.stores.opensearch.recovery import existing
+from tests.e2e.world import NAMESPACE, Killed, World
+
+
+def test_a_job_whose_pod_is_refused_is_a_failed_run_and_the_next_succeeds(
+    world: World, refused: tuple[str, str], outcomes: dict[str, str]
+) -> None:
+    name, job = refused
+    assert outcomes[name] == "Complete"
+
+    def filed() -> bool:
+        return any(job in run.error for run in world.runs(name))
+
+    # The agent looks once a minute, and leaves a Job a minute's time.
+    world.wait(f"the failure of {job} on record", filed, seconds=240.0)
+    assert not world.pods(job)
+    (failed,) = (run for run in world.runs(name) if job in run.error)
+    assert failed.status is RunStatus.FAILED
+    assert 'violates PodSecurity "restricted' in failed.error
+    assert "hostNetwork" in failed.error
+    assert RunStatus.SUCCEEDED in {run.status for run in world.runs(name) if run.started > failed.started}
+    world.kubectl("delete", "job", job, f"--namespace={NAMESPACE}", "--wait=false")
+
+
+def test_a_run_that_is_killed_half_way_is_a_failed_run_and_the_next_succeeds(world: World, killed: Killed) -> None:
+    # The Job's own second attempt is the next run.
+    assert world.ended(killed.job) == "Complete"
+    left = [run.status for run in world.runs(killed.cronjob)[killed.before :]]
+    assert left == [RunStatus.FAILED, RunStatus.SUCCEEDED]
+
+
+def test_drills_restore_beside_the_stores_file_it_and_leave_nothing(world: World, drills: dict[str, str]) -> None:
+    assert set(drills) == {"drill-annual", "drill-monthly", "drill-quarterly"}
+    for name, job in drills.items():
+        assert world.ended(job) == "Complete", f"{name}: {world.logs(job)}"
+    app = world.app
+    records = app.catalog.recoveries(Purpose.DRILL, since=app.clock().replace(hour=0, minute=0))
+    assert {(record.exercise, record.scenario, record.from_replica) for record in records if record.passed} == {
+        ("monthly", "storage-failure", False),
+        ("quarterly", "database-corruption", True),
+        ("quarterly", "storage-failure", True),
+    }
+    buckets = [bucket.get("Name", "") for bucket in app.minio_source.list_buckets()["Buckets"]]
+    assert not [name for name in buckets if name.startswith(DRILL_BUCKETS)]
+    assert existing(app.opensearch_cluster, "verify-*") == []
+    reviews = app.s3.list_objects_v2(Bucket=app.environment.buckets[DOCUMENTS], Prefix=REVIEWS_PREFIX)
+    assert reviews.get("Contents"), "the yearly review is among the documents"
