@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aivo_backup.catalog.records import Check, RecoveryPoint
-from aivo_backup.errors import BackupError, RefusedError, UsageError
+from aivo_backup.errors import BackupError, UsageError
 from aivo_backup.policy.codec import format_time, from_json, to_json
 from aivo_backup.policy.environment import Component
 from aivo_backup.recovery.executor import Procedure, Work
@@ -32,6 +32,7 @@ from aivo_backup.recovery.parts import Isolation, Parts, isolation
 from aivo_backup.recovery.plan import Plan, Scenario
 from aivo_backup.recovery.restores import check_postgres, remove_drilled, restore_opensearch, restore_postgres
 from aivo_backup.recovery.verifying import tell_references
+from aivo_backup.recovery.whole import bring_back_index, bring_back_tables, must_be_restored
 from aivo_backup.stores.minio.plan import Change, PlannedChange, RestoreRequest, Selection
 from aivo_backup.stores.opensearch import documents
 from aivo_backup.stores.opensearch.facts import expected_counts
@@ -136,12 +137,9 @@ class _Loss:
         if not lost:
             work.progress("nothing that the moment had is missing: there is nothing to import")
         gone = [one.unit for one in found if WHOLE_TABLE in one.examples and one.lost]
-        if gone:
-            raise RefusedError(
-                f"the whole table {gone[0]} is gone",
-                mend=f"`aivo-backup restore postgres --table {gone[0]} --target-time "
-                f"{format_time(self.request.target_time)}` extracts it; give it its place, then --resume",
-            )
+        work.note(gone=json.dumps(gone))
+        for unit in gone:
+            work.progress(f"{unit} is gone as a whole: it comes back under its name, with its definition")
 
     def compared(self, work: Work, each: Differing) -> list[Difference]:
         beside, found = self.beside(work), list[Difference]()
@@ -196,6 +194,9 @@ class _Loss:
         known: dict[str, int] = json.loads(str(work.noted(SCOPE)["lost"]))
         return [unit for unit in found if unit in known]
 
+    def gone(self, work: Work) -> list[str]:
+        return list(json.loads(str(work.noted(SCOPE).get("gone", "[]"))))
+
     def bundle(self, work: Work) -> Path:
         return self.folder(work) / "lost-rows"
 
@@ -211,7 +212,7 @@ class _Loss:
             snapshots(live, copy) as pair,
         ):
             _, held = pair.tables()
-            units = self.lost(work, sorted(held))
+            units = [unit for unit in self.lost(work, sorted(held)) if unit not in self.gone(work)]
             bundle = export_newer(
                 pair,
                 units,
@@ -223,6 +224,8 @@ class _Loss:
         work.note(rows=bundle.items, bytes=bundle.bytes)
 
     def bring_back(self, work: Work) -> None:
+        if gone := self.gone(work):
+            bring_back_tables(work, self.parts, self.beside(work), gone, self.target)
         if self.request.asks(Component.POSTGRES) and int(work.noted(EXTRACT)["rows"]):
             with connect(self.parts.database()) as live:
                 for done in import_bundle(self.bundle(work), live, overwrite=False, progress=work.progress):
@@ -238,11 +241,9 @@ class _Loss:
     def bring_back_documents(self, work: Work, point: RecoveryPoint) -> None:
         beside = self.beside(work)
         for index in self.lost(work, self.units(Component.OPENSEARCH, point)):
-            if not self.parts.cluster.exists(index):
-                raise RefusedError(
-                    f"the whole index {index} is gone",
-                    mend=f"`aivo-backup restore opensearch --index {index}`, then give --resume",
-                )
+            if must_be_restored(work, self.parts, index):
+                bring_back_index(work, self.parts, point, index)
+                continue
             number = documents.bring_back(self.parts.cluster, copy=beside.index(index), live=index)
             work.progress(f"{index}: {number} documents brought back")
 
@@ -357,6 +358,8 @@ def partial_loss(open_parts: OpenBeside, request: PartialRequest) -> Procedure:
             REMOVE: loss.remove,
         },
         applications=parts.applications,
+        # Backups go on meanwhile: only another restore is in the way.
+        leases=parts.apart(*(component for component in Component if request.asks(component))),
     )
 
 

@@ -93,7 +93,7 @@ def steps(parts: Surveyed, request: PartialRequest) -> tuple[PlannedStep, ...]:
             name=IMPORT,
             title="import what is lost: rows, objects and documents",
             precondition="a person has read the scope",
-            changes="what is missing is added; nothing that is there is touched",
+            changes="what is missing is added, what is gone as a whole under its name; what is there is not touched",
             destructive=True,
             expected=expected(IMPORT, assumed(30)),
             undo="delete what was added: the scope and the extracted rows name it",

@@ -146,7 +146,7 @@ class Parts:
         login: of the live database.
         objects, cluster: the live object store and search cluster.
         remove_bucket: empties and removes a bucket of the live object store that a drill has made.
-        leases: by component; they keep backups, restores and other recoveries away.
+        leases: by component; they keep backups away, and (the last of each) restores and other recoveries.
         isolation: set in a drill; nothing outside of it is then changed.
     """
 
@@ -209,6 +209,10 @@ class Parts:
     def held(self, *components: Component) -> tuple[Lease, ...]:
         """The leases of a recovery that changes these stores; a drill changes none."""
         return () if self.isolation else tuple(lease for component in components for lease in self.leases[component])
+
+    def apart(self, *components: Component) -> tuple[Lease, ...]:
+        """The leases that keep other restores of these stores away, and let backups go on."""
+        return () if self.isolation else tuple(self.leases[component][-1] for component in components)
 
 
 Open = Callable[[Endpoints], Parts]

@@ -1,6 +1,7 @@
 """A whole environment of the tests' own that they may destroy: stores, provisioned, with an application and backups."""
 
 import json
+import random
 import signal
 import subprocess
 import sys
@@ -220,3 +221,35 @@ def new_world(home: Path) -> Generator[World]:
     finally:
         servers.down(world.sandbox)
         patch.undo()
+
+
+def garble(world: World) -> None:
+    """Overwrites pages of the orders' table and of its index with garbage, as a failing disk does."""
+    data = world.sandbox.postgres_home / "volume" / "pgdata"
+    for relation in ("shop.orders", "shop.orders_pkey"):
+        file = data / str(world.sql(f"SELECT pg_relation_filepath('{relation}')")[0][0])
+        world.sql("CHECKPOINT")
+        with file.open("r+b") as pages:
+            pages.write(random.Random(20261125).randbytes(8192))  # noqa: S311 - garbage
+    world.sandbox.processes.stop("postgres")  # what it had in its buffers is gone, too
+
+
+def backed_up(world: World) -> tuple[set[int], dict[str, str], dict[str, int]]:
+    """New points of a moment at which nobody writes; answers what the stores hold then."""
+    world.scale_shop(0)
+    world.place(3)
+    world.sql("SELECT pg_switch_wal()")
+    world.back_up("minio-backup-incr", "opensearch-snapshot-incr")
+    state = world.orders(), world.receipts(), world.documents()
+    world.scale_shop(1)
+    return state
+
+
+def same(world: World, state: tuple[set[int], dict[str, str], dict[str, int]]) -> None:
+    """Everything that was backed up is there, and refers to what is there."""
+    orders, receipts, documents = state
+    assert orders <= world.orders()
+    assert receipts.items() <= world.receipts().items()
+    assert documents.items() <= world.documents().items()
+    assert world.shop_runs()
+    assert world.journals().open_ones() == []

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from aivo_backup.catalog.lease import RESTORE
 from aivo_backup.catalog.records import Purpose
 from aivo_backup.policy.environment import Component
 from aivo_backup.policy.names import DOCUMENTS, DRILL_BUCKETS, MINIO_DATA_PREFIX
 from aivo_backup.recovery.consistency import reconcile
 from aivo_backup.stores.minio.s3 import S3ObjectStore
 from aivo_backup.stores.postgres.archive import connect
-from tests.sandbox.recovery_world import World, new_world
+from tests.sandbox.recovery_world import World, backed_up, garble, new_world, same
 
 FULL = os.environ.get("AIVO_BACKUP_TESTS") == "full"
-SEED = 20261125
 
 
 def chosen(steps: tuple[str, ...], seed: int) -> Sequence[tuple[str, str]]:
@@ -63,17 +63,6 @@ def test_references_that_lead_to_nothing_are_told_by_name(world: World) -> None:
     world.app.minio_source.put_object(Bucket="receipts", Key=key, Body=kept)
     world.app.opensearch_cluster.put("orders", "_doc", str(second), what="test", body={"total": document})
     assert followed(world) == {"receipts": (0, ()), "orders": (0, ())}
-
-
-def garble(world: World) -> None:
-    """Overwrites pages of the orders' table and of its index with garbage, as a failing disk does."""
-    data = world.sandbox.postgres_home / "volume" / "pgdata"
-    for relation in ("shop.orders", "shop.orders_pkey"):
-        file = data / str(world.sql(f"SELECT pg_relation_filepath('{relation}')")[0][0])
-        world.sql("CHECKPOINT")
-        with file.open("r+b") as pages:
-            pages.write(random.Random(SEED).randbytes(8192))  # noqa: S311 - garbage
-    world.sandbox.processes.stop("postgres")  # what it had in its buffers is gone, too
 
 
 @pytest.mark.parametrize(("step", "when"), chosen(CORRUPTION[1:], seed=1))
@@ -132,27 +121,6 @@ STORAGE = (
     "verify-stores",
     "start-applications",
 )
-
-
-def backed_up(world: World) -> tuple[set[int], dict[str, str], dict[str, int]]:
-    """New points of a moment at which nobody writes; answers what the stores hold then."""
-    world.scale_shop(0)
-    world.place(3)
-    world.sql("SELECT pg_switch_wal()")
-    world.back_up("minio-backup-incr", "opensearch-snapshot-incr")
-    state = world.orders(), world.receipts(), world.documents()
-    world.scale_shop(1)
-    return state
-
-
-def same(world: World, state: tuple[set[int], dict[str, str], dict[str, int]]) -> None:
-    """Everything that was backed up is there, and refers to what is there."""
-    orders, receipts, documents = state
-    assert orders <= world.orders()
-    assert receipts.items() <= world.receipts().items()
-    assert documents.items() <= world.documents().items()
-    assert world.shop_runs()
-    assert world.journals().open_ones() == []
 
 
 @pytest.mark.parametrize(("step", "when"), chosen(STORAGE, seed=7))
@@ -233,6 +201,39 @@ def test_what_is_lost_in_part_comes_back_and_nothing_else_changes(world: World, 
     assert not [name for name in world.indices() if name.startswith("verify-")]
     assert not (world.app.state / "recoveries" / recovery["id"] / "copy").exists()
     assert world.journals().open_ones() == []
+
+
+def test_a_whole_table_and_a_whole_index_come_back_with_their_definitions(world: World) -> None:
+    orders, _, documents = backed_up(world)
+    world.scale_shop(0)
+    world.sql("CREATE TABLE shop.refunds (id int PRIMARY KEY, order_id bigint NOT NULL REFERENCES shop.orders)")
+    world.sql(f"INSERT INTO shop.refunds VALUES (1, {min(orders)})")  # noqa: S608 - a number
+    moment = world.now()
+    described = "SELECT indexdef FROM pg_indexes WHERE tablename = 'orders' ORDER BY 1"
+    before, columns = world.sql(described), world.sql("SELECT * FROM shop.orders ORDER BY id LIMIT 3")
+    world.sql("DROP TABLE shop.orders CASCADE")
+    world.app.opensearch_cluster.delete("orders", what="test")
+    arguments = ("recover", "partial-loss", "--target-time", world.at(moment), "--table", "shop.orders")
+    held = world.app.lease(Component.POSTGRES, purpose=RESTORE)
+    with held.held("a restore on another machine"):
+        refused = world.cli(*arguments, "--index", "orders", "--execute", "--yes", expect=6)
+    assert "restore" in refused.line
+    # Given up half way, it leaves nothing, and production as it was.
+    world.killed_at("extract-lost", *arguments, "--index", "orders", "--execute", "--yes")
+    world.cli("recover", "partial-loss", "--abandon", "--yes")
+    assert not [name for name in world.indices() if name.startswith("verify-") or name == "orders"]
+    assert world.sql("SELECT to_regclass('shop.orders')::text") == [(None,)]
+    answer = world.cli(*arguments, "--index", "orders", "--execute", "--yes").answer["recovery"]
+    assert all(check["passed"] for check in answer["checks"])
+    assert world.orders() == orders
+    assert world.sql(described) == before
+    assert world.sql("SELECT * FROM shop.orders ORDER BY id LIMIT 3") == columns
+    assert world.documents() == documents
+    assert world.sql("SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'restored%'") == [(0,)]
+    # The drop took the other table's foreign key along.
+    tied = "SELECT confrelid::regclass::text FROM pg_constraint WHERE conrelid = 'shop.refunds'::regclass"
+    assert world.sql(f"{tied} AND contype = 'f'") == [("shop.orders",)]
+    world.sql("DROP TABLE shop.refunds")
 
 
 def test_the_runbook_is_filed_in_the_bucket_that_keeps_it_under_a_lock(world: World) -> None:
