@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from sandbox import servers
 from sandbox.cluster import lifecycle
 from sandbox.cluster.kubectl import Kubectl
 from sandbox.state import CHECKOUT, HOME_VARIABLE, Sandbox
-from tests.e2e.world import NAMESPACE, Killed, World
+from tests.e2e.world import NAMESPACE, Killed, Scheduled, World
 
 # What one module leaves to be done in its own time, a later one looks at: nobody waits while there is work.
 _ORDER = ("test_doctor", "test_local", "test_stacks", "test_restore_tests", "test_late", "test_restore_in_cluster")
@@ -116,6 +117,19 @@ def killed(world: World, outcomes: dict[str, str]) -> Killed:
     world.wait(f"{job} at work", lambda: "takes a full backup" in world.logs(job))
     world.kill(job)
     return Killed(cronjob=name, job=job, before=before)
+
+
+@pytest.fixture(scope="session")
+def scheduled(world: World, outcomes: dict[str, str]) -> Scheduled:
+    """A CronJob that is due once, by its own schedule, in a minute or two."""
+    assert outcomes
+    name = next(one.name for one in world.app.environment.backups if one.component is Component.OPENSEARCH)
+    own = world.kubectl.get("cronjob", name, namespace=NAMESPACE)["spec"]["schedule"]
+    before = len(world.runs(name))
+    # The controller counts from when it sees the schedule: the minute must not be over by then.
+    due = datetime.now(UTC) + timedelta(seconds=75)
+    world.schedule(name, f"{due.minute} {due.hour} * * *")
+    return Scheduled(cronjob=name, schedule=own, before=before)
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@
 from aivo_backup.catalog.records import Purpose, RunStatus
 from aivo_backup.policy.names import DOCUMENTS, DRILL_BUCKETS, REVIEWS_PREFIX
 from aivo_backup.stores.opensearch.recovery import existing
-from tests.e2e.world import NAMESPACE, Killed, World
+from tests.e2e.world import NAMESPACE, Killed, Scheduled, World
 
 
 def test_a_job_whose_pod_is_refused_is_a_failed_run_and_the_next_succeeds(
@@ -24,6 +24,16 @@ def test_a_job_whose_pod_is_refused_is_a_failed_run_and_the_next_succeeds(
     assert "hostNetwork" in failed.error
     assert RunStatus.SUCCEEDED in {run.status for run in world.runs(name) if run.started > failed.started}
     world.kubectl("delete", "job", job, f"--namespace={NAMESPACE}", "--wait=false")
+
+
+def test_a_cronjob_fires_by_its_own_schedule(world: World, scheduled: Scheduled) -> None:
+    name = scheduled.cronjob
+    try:
+        world.wait(f"a scheduled run of {name}", lambda: len(world.runs(name)) > scheduled.before)
+    finally:
+        world.schedule(name, scheduled.schedule)
+    assert world.kubectl.get("cronjob", name, namespace=NAMESPACE)["status"]["lastScheduleTime"]
+    assert world.runs(name)[-1].status is RunStatus.SUCCEEDED
 
 
 def test_a_run_that_is_killed_half_way_is_a_failed_run_and_the_next_succeeds(world: World, killed: Killed) -> None:

@@ -8,13 +8,15 @@ from aivo_backup.catalog.records import RunStatus
 from aivo_backup.errors import BackupError
 from aivo_backup.policy.environment import Component
 from aivo_backup.policy.names import AGENT
-from tests.e2e.world import JOB_SECONDS, NAMESPACE, STORES, Killed, World
+from tests.e2e.world import NAMESPACE, STORES, Killed, Scheduled, World
 
 
 @pytest.fixture(scope="module", autouse=True)
-def begun(killed: Killed, drills: dict[str, str]) -> None:
-    """Every CronJob has run; one backup was killed, and the drills are held: nobody waits for their ends here."""
+def begun(killed: Killed, scheduled: Scheduled, drills: dict[str, str]) -> None:
+    """Every CronJob has run; one backup was killed, one is due by its schedule, and the drills are held: nobody waits
+    for their ends here."""
     assert killed.job
+    assert scheduled.cronjob
     assert drills
 
 
@@ -39,25 +41,6 @@ def test_jobs_run_under_the_restricted_level(world: World, outcomes: dict[str, s
     assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
     with pytest.raises(BackupError, match="violates PodSecurity"):
         world.kubectl("run", "as-root", f"--namespace={NAMESPACE}", "--image=aivo-backup:local")
-
-
-def test_a_cronjob_fires_by_its_own_schedule(world: World, outcomes: dict[str, str]) -> None:
-    assert outcomes
-    name = next(one.name for one in world.app.environment.backups if one.component is Component.MINIO)
-    schedule = world.kubectl.get("cronjob", name, namespace=NAMESPACE)["spec"]["schedule"]
-    before = len(world.runs(name))
-
-    def set_schedule(cron: str) -> None:
-        patch = f'{{"spec": {{"schedule": "{cron}"}}}}'
-        world.kubectl("patch", "cronjob", name, f"--namespace={NAMESPACE}", f"--patch={patch}")
-
-    set_schedule("* * * * *")
-    try:
-        world.wait(f"a scheduled run of {name}", lambda: len(world.runs(name)) > before, seconds=JOB_SECONDS)
-    finally:
-        set_schedule(schedule)
-    assert world.kubectl.get("cronjob", name, namespace=NAMESPACE)["status"]["lastScheduleTime"]
-    assert world.runs(name)[-1].status is RunStatus.SUCCEEDED
 
 
 def test_wal_reaches_the_repository_from_the_sidecar(world: World) -> None:

@@ -35,6 +35,15 @@ class Killed:
     before: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class Scheduled:
+    """A CronJob whose schedule was set to one minute that is near, its own schedule, and its runs on record before."""
+
+    cronjob: str
+    schedule: str
+    before: int
+
+
 class World:
     """One running cluster."""
 
@@ -54,6 +63,11 @@ class World:
         return sorted(
             it["name"] for it in own if (it["labels"]["app.kubernetes.io/component"] == Role.DRILLER.value) is drills
         )
+
+    def schedule(self, cronjob: str, cron: str) -> None:
+        """Gives a CronJob another schedule."""
+        patch = f'{{"spec": {{"schedule": "{cron}"}}}}'
+        self.kubectl("patch", "cronjob", cronjob, f"--namespace={NAMESPACE}", f"--patch={patch}")
 
     def start(self, cronjob: str) -> str:
         """`kubectl create job --from`, and the job's name."""
