@@ -7,6 +7,7 @@ that account: who restores reads them, and nobody of the home account can delete
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import pulumi
 import pulumi_aws as aws
@@ -22,7 +23,7 @@ from aivo_backup.policy.names import (
     role_name,
     settings_parameter,
 )
-from infra.access import GRANTS
+from infra.access import GRANTS, SETTINGS_READERS
 from infra.bucket import GuardedBucket, GuardedBucketArgs
 from infra.bucket_policies import log_bucket_policy, replica_bucket_policy
 from infra.documents import Statement, document
@@ -234,8 +235,8 @@ class Replica(pulumi.ComponentResource):
         The initialiser wraps the cipher pass."""
         args = self._args
         for role, policy in (
-            (Role.RESTORER, self._reader_policy),
-            (Role.DRILLER, self._reader_policy),
+            (Role.RESTORER, partial(self._reader_policy, Role.RESTORER)),
+            (Role.DRILLER, partial(self._reader_policy, Role.DRILLER)),
             (Role.POSTGRES_ARCHIVER, self._repository_policy),
             (Role.INITIALISER, self._wrapper_policy),
         ):
@@ -247,8 +248,8 @@ class Replica(pulumi.ComponentResource):
                 opts=pulumi.ResourceOptions(parent=self, provider=args.home),
             )
 
-    def _reader_policy(self, keys: Mapping[str, str]) -> str:
-        return reader_policy(self._settings, names=self.names, keys=keys)
+    def _reader_policy(self, role: Role, keys: Mapping[str, str]) -> str:
+        return reader_policy(self._settings, role, names=self.names, keys=keys)
 
     def _repository_policy(self, keys: Mapping[str, str]) -> str:
         return repository_policy(self._settings, bucket=self.names[Component.POSTGRES.value], keys=keys)
@@ -310,11 +311,14 @@ def replicator_policy(
     )
 
 
-def reader_policy(settings: Settings, *, names: Mapping[str, str], keys: Mapping[str, str]) -> str:
-    """What those who restore may do in the second region: read the copies, the cipher pass and the settings."""
+def reader_policy(settings: Settings, role: Role, *, names: Mapping[str, str], keys: Mapping[str, str]) -> str:
+    """What those who restore may do in the second region: read the copies and the cipher pass, and who works outside
+    the cluster the settings."""
     copies = [name for use, name in names.items() if use != LOGS]
     region, account = settings.replica.region, settings.account_id
     parameter = f"arn:aws:ssm:{region}:{account}:parameter{settings_parameter(settings.environment)}"
+    # Under the account's own key for parameters, which needs no permission of its own.
+    published = Statement(sid="ReadSettingsThere", actions=("ssm:GetParameter",), resources=(parameter,))
     return document(
         [
             Statement(
@@ -329,8 +333,7 @@ def reader_policy(settings: Settings, *, names: Mapping[str, str], keys: Mapping
             ),
             _keys_there(settings, tuple(keys.values())),
             _cipher_pass("UnwrapCipherPassThere", "kms:Decrypt", keys),
-            # Under the account's own key for parameters, which needs no permission of its own.
-            Statement(sid="ReadSettingsThere", actions=("ssm:GetParameter",), resources=(parameter,)),
+            *([published] if role in SETTINGS_READERS else []),
         ]
     )
 

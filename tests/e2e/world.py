@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -113,7 +114,8 @@ class World:
         found = self.processes(job)
         assert found, f"no process of {job} was found"
         for pid in found:
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # with the first one of a pod, the kernel ends all the others
+                os.kill(pid, signal.SIGKILL)
 
     def processes(self, job: str) -> list[int]:
         """The processes of the job's pods, as this machine numbers them."""

@@ -1,6 +1,7 @@
 """An environment read from its second region: its buckets and keys, a catalog that reads there and files at home."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -47,19 +48,21 @@ def settings(s3: "S3Client") -> Environment:
 
 
 @pytest.fixture
-def app(settings: Environment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> App:
+def app(settings: Environment, tmp_path: Path) -> Iterator[App]:
     file = tmp_path / "settings.json"
     file.write_text(json.dumps(settings.to_json()))
-    for name, value in (("AWS_ACCESS_KEY_ID", "key"), ("AWS_SECRET_ACCESS_KEY", "secret"), ("AWS_REGION", "us-east-1")):
-        monkeypatch.setenv(name, value)
-    return composition.open_environment(
-        {
-            composition.SETTINGS: str(file),
-            composition.STATE: str(tmp_path / "state"),
-            composition.SECRETS: str(tmp_path),
-            "AWS_REGION": "us-east-1",
-        }
-    )
+    # Undone before moto is: it has variables of these names while it stands in, which must not be what is left.
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (("AWS_ACCESS_KEY_ID", "key"), ("AWS_SECRET_ACCESS_KEY", "secret")):
+            patch.setenv(name, value)
+        yield composition.open_environment(
+            {
+                composition.SETTINGS: str(file),
+                composition.STATE: str(tmp_path / "state"),
+                composition.SECRETS: str(tmp_path),
+                "AWS_REGION": "us-east-1",
+            }
+        )
 
 
 def point(clock: SetClock) -> RecoveryPoint:
