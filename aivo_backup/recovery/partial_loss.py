@@ -32,7 +32,7 @@ from aivo_backup.recovery.parts import Isolation, Parts, isolation
 from aivo_backup.recovery.plan import Plan, Scenario
 from aivo_backup.recovery.restores import check_postgres, remove_drilled, restore_opensearch, restore_postgres
 from aivo_backup.recovery.verifying import tell_references
-from aivo_backup.recovery.whole import bring_back_index, bring_back_tables, must_be_restored
+from aivo_backup.recovery.whole import bring_back_index, bring_back_tables
 from aivo_backup.stores.minio.plan import Change, PlannedChange, RestoreRequest, Selection
 from aivo_backup.stores.opensearch import documents
 from aivo_backup.stores.opensearch.facts import expected_counts
@@ -241,7 +241,7 @@ class _Loss:
     def bring_back_documents(self, work: Work, point: RecoveryPoint) -> None:
         beside = self.beside(work)
         for index in self.lost(work, self.units(Component.OPENSEARCH, point)):
-            if must_be_restored(work, self.parts, index):
+            if not self.parts.cluster.exists(index):
                 bring_back_index(work, self.parts, point, index)
                 continue
             number = documents.bring_back(self.parts.cluster, copy=beside.index(index), live=index)

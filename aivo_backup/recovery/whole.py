@@ -17,7 +17,6 @@ from aivo_backup.stores.postgres.table_restore import TableRequest, TableRestore
 from aivo_backup.stores.postgres.tables import Connection, tables
 from aivo_backup.stores.postgres.targets import Target
 
-_BEGUN = "begun"
 # Foreign keys from and to a table. The copy has them; a table that was dropped took them along.
 _FOREIGN_KEYS = """
 SELECT n.nspname, c.relname, k.conname, pg_get_constraintdef(k.oid)
@@ -50,21 +49,25 @@ def bring_back_tables(work: Work, parts: Parts, beside: Parts, units: Sequence[s
         into = f"restored_{number}_{target.time:%Y%m%d_%H%M%S}"
         request = TableRequest(target=target, wanted=Wanted(tables=group), into=into)
         with connect(parts.login()) as live:
-            if set(group) <= set(tables(live)):
-                work.progress(f"{', '.join(group)}: an earlier attempt has brought them back")
-                continue
-            extracted = free_or_extracted(live, into, request.wanted)
+            back = set(group) <= set(tables(live))
+            extracted = back or free_or_extracted(live, into, request.wanted)
         if not extracted:
             restore.run(request, now=parts.clock(), stopwatch=Stopwatch(), progress=work.progress)
         with connect(parts.login()) as live, connect(beside.database()) as copy:
             keys = [key for name in request.wanted.names for key in _foreign_keys(copy, sql.Identifier(schema, name))]
-            with live.transaction():
-                for name in request.wanted.names:
-                    moved = sql.SQL("ALTER TABLE {} SET SCHEMA {}")
-                    live.execute(moved.format(sql.Identifier(into, name), sql.Identifier(schema)))
-                live.execute(sql.SQL("DROP SCHEMA {}").format(sql.Identifier(into)))
-            work.progress(f"{', '.join(group)} of {target} came back whole")
+            if not back:
+                _give_place(live, request.wanted.names, into, schema)
+            work.progress(f"{', '.join(group)} of {target} {'had come' if back else 'came'} back whole")
+            # Also of those that an earlier attempt brought back: it may have been killed before it came to this.
             _tie(work, live, keys)
+
+
+def _give_place(live: Connection, names: Sequence[str], into: str, schema: str) -> None:
+    with live.transaction():
+        for name in names:
+            moved = sql.SQL("ALTER TABLE {} SET SCHEMA {}")
+            live.execute(moved.format(sql.Identifier(into, name), sql.Identifier(schema)))
+        live.execute(sql.SQL("DROP SCHEMA {}").format(sql.Identifier(into)))
 
 
 def _by_schema(units: Sequence[str]) -> dict[str, tuple[str, ...]]:
@@ -101,22 +104,16 @@ def _tie(work: Work, live: Connection, keys: Sequence[_ForeignKey]) -> None:
             work.progress(f"{key.schema}.{key.table}: the foreign key {key.name} cannot be put back: {why}")
 
 
-def must_be_restored(work: Work, parts: Parts, index: str) -> bool:
-    """Whether an index is gone as a whole, or what is there of it is half of an earlier attempt."""
-    return not parts.cluster.exists(index) or work.notes.get(_BEGUN) == index
-
-
 def bring_back_index(work: Work, parts: Parts, point: RecoveryPoint, index: str) -> None:
-    """Restores an index of the snapshot under its own name, with its settings and aliases; safe to begin again.
+    """Restores an index of the snapshot under its own name, with its settings and aliases.
+
+    Nothing is removed for an attempt after this one: users may have written into it by then, so that one adds what is
+    missing, as to any other index.
 
     Raises:
         VerificationError, BackupError: it failed.
     """
-    if parts.cluster.exists(index):
-        parts.cluster.delete(index, what=f"removing the half restored {index}")
-    work.note(**{_BEGUN: index})
     parts.opensearch.register()
     request = RestoreRequest(snapshot=point.id, indices=(index,))
     parts.opensearch.restore(request, now=parts.clock(), stopwatch=Stopwatch(), progress=work.progress)
-    work.note(**{_BEGUN: ""})
     work.progress(f"{index} is back, whole")
