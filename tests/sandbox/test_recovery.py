@@ -16,6 +16,7 @@ from aivo_backup.policy.names import DOCUMENTS, DRILL_BUCKETS, MINIO_DATA_PREFIX
 from aivo_backup.recovery.consistency import reconcile
 from aivo_backup.stores.minio.s3 import S3ObjectStore
 from aivo_backup.stores.postgres.archive import connect
+from sandbox.servers.postgres import Postgres
 from tests.sandbox.recovery_world import World, backed_up, garble, new_world, same
 
 FULL = os.environ.get("AIVO_BACKUP_TESTS") == "full"
@@ -110,6 +111,7 @@ def test_what_a_recovery_would_lose_is_exported_first(world: World, tmp_path: Pa
     refused = world.cli(*arguments, "--execute", "--yes", "--rescue", str(tmp_path / "another"), expect=6)
     assert "cannot be asked what it holds any more" in refused.err
     assert world.tree() == before
+    Postgres(world.sandbox).up()
 
 
 STORAGE = (
