@@ -17,7 +17,15 @@ from sandbox.state import CHECKOUT, HOME_VARIABLE, Sandbox
 from tests.e2e.world import NAMESPACE, Killed, Scheduled, World
 
 # What one module leaves to be done in its own time, a later one looks at: nobody waits while there is work.
-_ORDER = ("test_doctor", "test_local", "test_stacks", "test_restore_tests", "test_late", "test_restore_in_cluster")
+_ORDER = (
+    "test_doctor",
+    "test_local",
+    "test_stacks",
+    "test_restore_tests",
+    "test_restorers",
+    "test_late",
+    "test_restore_in_cluster",
+)
 _LAST = "test_up_and_down"
 
 

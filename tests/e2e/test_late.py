@@ -1,7 +1,11 @@
-"""Failed runs, those after them, and drills: they end in their own time, and are looked at after the others."""
+"""Failed runs, those after them, drills, and what the agent tells of runs: each comes in its own time, and is looked at
+after the others."""
+
+import re
 
 from aivo_backup.catalog.records import Purpose, RunStatus
-from aivo_backup.policy.names import DOCUMENTS, DRILL_BUCKETS, REVIEWS_PREFIX
+from aivo_backup.policy.environment import Component
+from aivo_backup.policy.names import AGENT, DOCUMENTS, DRILL_BUCKETS, REVIEWS_PREFIX
 from aivo_backup.stores.opensearch.recovery import existing
 from tests.e2e.world import NAMESPACE, Killed, Scheduled, World
 
@@ -59,3 +63,19 @@ def test_drills_restore_beside_the_stores_file_it_and_leave_nothing(world: World
     assert not existing(app.opensearch_cluster, "verify-*")
     reviews = app.s3.list_objects_v2(Bucket=app.environment.buckets[DOCUMENTS], Prefix=REVIEWS_PREFIX)
     assert reviews.get("Contents"), "the yearly review is among the documents"
+
+
+def test_the_agents_service_answers_with_the_runs_of_the_cluster(world: World, outcomes: dict[str, str]) -> None:
+    assert outcomes
+    name = next(one.name for one in world.app.environment.backups if one.component is Component.MINIO)
+    # Through the API server, as a proxy to the Service: the cluster's own way to the agent's pod.
+    address = f"/api/v1/namespaces/{NAMESPACE}/services/{AGENT}:metrics/proxy/metrics"
+    sample = rf'^backup_jobs_total\{{(?=.*job_name="{name}")(?=.*status="success").*\}} ([\d.]+)$'
+    wanted = re.compile(sample, re.MULTILINE)
+
+    def counted() -> bool:
+        found = wanted.search(world.kubectl("get", f"--raw={address}"))
+        return found is not None and float(found.group(1)) >= 1
+
+    # It reads the records once a minute.
+    world.wait(f"a run of {name} among the agent's metrics", counted, seconds=150.0)

@@ -1,7 +1,5 @@
 """The stack `local` on a real cluster: its CronJobs, its agent, its sidecar, each as it was registered."""
 
-import re
-
 import pytest
 
 from aivo_backup.catalog.records import RunStatus
@@ -72,22 +70,6 @@ def test_the_agent_is_ready_and_beats(world: World) -> None:
     assert [pod["status"]["phase"] for pod in pods] == ["Running"]
     beats = "SELECT count(*) FROM aivo_backup.heartbeat WHERE at > now() - interval '3 minutes'"
     world.wait("a heartbeat in PostgreSQL", lambda: int(world.psql(beats)) > 0, seconds=120.0)
-
-
-def test_the_agents_service_answers_with_the_runs_of_the_cluster(world: World, outcomes: dict[str, str]) -> None:
-    assert outcomes
-    name = next(one.name for one in world.app.environment.backups if one.component is Component.MINIO)
-    # Through the API server, as a proxy to the Service: the cluster's own way to the agent's pod.
-    address = f"/api/v1/namespaces/{NAMESPACE}/services/{AGENT}:metrics/proxy/metrics"
-    sample = rf'^backup_jobs_total\{{(?=.*job_name="{name}")(?=.*status="success").*\}} ([\d.]+)$'
-    wanted = re.compile(sample, re.MULTILINE)
-
-    def counted() -> bool:
-        found = wanted.search(world.kubectl("get", f"--raw={address}"))
-        return found is not None and float(found.group(1)) >= 1
-
-    # It reads the records once a minute.
-    world.wait(f"a run of {name} among the agent's metrics", counted, seconds=150.0)
 
 
 def test_the_stores_have_the_names_of_the_settings(world: World) -> None:
