@@ -6,6 +6,7 @@ import shutil
 import socket
 import time
 from collections.abc import Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -63,11 +64,13 @@ def up(sandbox: Sandbox, *, progress: Progress) -> Kubectl:
             without=(servers.POSTGRES,),
             database_at=f"{sandbox.cluster_address}:{POSTGRES_PORT}",
         )
-        if risen.aws_state_lost or not is_provisioned(sandbox):
-            stores.forget_backups(sandbox)
-            progress(f"provisioned: {stores.provision(sandbox)}")
-        if not answers(kubectl):
-            _start(place, tools, kubectl, progress)
+        with ThreadPoolExecutor(1) as beside:
+            # The cluster mostly waits while it starts, and knows nothing yet of what is provisioned.
+            started = beside.submit(_start_if_down, place, tools, kubectl, progress)
+            if risen.aws_state_lost or not is_provisioned(sandbox):
+                stores.forget_backups(sandbox)
+                progress(f"provisioned: {stores.provision(sandbox)}")
+            started.result()
         deployment.deploy(place, kubectl, progress=progress)
         return kubectl
 
@@ -130,6 +133,11 @@ def _ready(sandbox: Sandbox) -> ClusterTools:
     tools = ClusterTools.load(sandbox.checkout)
     require_image(sandbox.checkout)
     return tools
+
+
+def _start_if_down(place: Place, tools: ClusterTools, kubectl: Kubectl, progress: Progress) -> None:
+    if not answers(kubectl):
+        _start(place, tools, kubectl, progress)
 
 
 def _start(place: Place, tools: ClusterTools, kubectl: Kubectl, progress: Progress) -> None:

@@ -14,6 +14,7 @@ from sandbox import servers
 from sandbox.cluster import lifecycle
 from sandbox.cluster.kubectl import Kubectl
 from sandbox.state import CHECKOUT, HOME_VARIABLE, Sandbox
+from tests.e2e.shop import an_application
 from tests.e2e.world import NAMESPACE, Killed, Scheduled, World
 
 # What one module leaves to be done in its own time, a later one looks at: nobody waits while there is work.
@@ -23,10 +24,15 @@ _ORDER = (
     "test_stacks",
     "test_restore_tests",
     "test_restorers",
-    "test_late",
+    "test_drills",
     "test_restore_in_cluster",
+    "test_late",
+    "test_lost_storage",
 )
 _LAST = "test_up_and_down"
+
+# Of an object whose backup takes long enough to be killed in the middle of it.
+_LARGE_BYTES = 300_000_000
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -113,17 +119,25 @@ def outcomes(world: World, refused: tuple[str, str]) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def killed(world: World, outcomes: dict[str, str]) -> Killed:
-    """A backup that was killed half way; its Job makes a second attempt, which the other tests do not wait for."""
+    """A backup that was killed half way; its Job makes a second attempt, which the other tests do not wait for. It is
+    MinIO's: until then they stop and restore the database."""
     assert outcomes
     name = next(
         one.name
         for one in world.app.environment.backups
-        if one.component is Component.POSTGRES and one.kind is BackupKind.FULL
+        if one.component is Component.MINIO and one.kind is BackupKind.FULL
     )
     before = len(world.runs(name))
-    job = world.start(name)
-    world.wait(f"{job} at work", lambda: "takes a full backup" in world.logs(job))
-    world.kill(job)
+    s3, large = world.app.minio_source, {"Bucket": "large", "Key": "large"}
+    s3.create_bucket(Bucket=large["Bucket"])
+    s3.put_object(**large, Body=bytes(_LARGE_BYTES))
+    try:
+        job = world.start(name)
+        world.wait(f"{job} at work", lambda: "takes a full backup" in world.logs(job))
+        world.kill(job)
+    finally:
+        s3.delete_object(**large)
+        s3.delete_bucket(Bucket=large["Bucket"])
     return Killed(cronjob=name, job=job, before=before)
 
 
@@ -146,3 +160,17 @@ def drills(world: World, outcomes: dict[str, str]) -> dict[str, str]:
     assert outcomes, "they restore what the backups left"
     world.replicate()  # the quarterly one reads the second region
     return {name: world.start(name) for name in world.cronjobs(drills=True)}
+
+
+@pytest.fixture(scope="module")
+def database(world: World) -> None:
+    """A database with a full backup, and a table that is worth it."""
+    world.full_backup()
+    world.psql("CREATE TABLE IF NOT EXISTS kept (name text PRIMARY KEY)")
+
+
+@pytest.fixture(scope="module")
+def shop(world: World) -> Generator[None]:
+    """An application that uses the stores, by its label, with a scale of its own."""
+    with an_application(world):
+        yield

@@ -1,12 +1,11 @@
-"""Failed runs, those after them, drills, and what the agent tells of runs: each comes in its own time, and is looked at
-after the others."""
+"""Failed runs, those after them, and what the agent tells of runs: each comes in its own time, and is looked at after
+the others."""
 
 import re
 
-from aivo_backup.catalog.records import Purpose, RunStatus
+from aivo_backup.catalog.records import RunStatus
 from aivo_backup.policy.environment import Component
-from aivo_backup.policy.names import AGENT, DOCUMENTS, DRILL_BUCKETS, REVIEWS_PREFIX
-from aivo_backup.stores.opensearch.recovery import existing
+from aivo_backup.policy.names import AGENT
 from tests.e2e.world import NAMESPACE, Killed, Scheduled, World
 
 
@@ -45,24 +44,6 @@ def test_a_run_that_is_killed_half_way_is_a_failed_run_and_the_next_succeeds(wor
     assert world.ended(killed.job) == "Complete"
     left = [run.status for run in world.runs(killed.cronjob)[killed.before :]]
     assert left == [RunStatus.FAILED, RunStatus.SUCCEEDED]
-
-
-def test_drills_restore_beside_the_stores_file_it_and_leave_nothing(world: World, drills: dict[str, str]) -> None:
-    assert set(drills) == {"drill-annual", "drill-monthly", "drill-quarterly"}
-    for name, job in drills.items():
-        assert world.ended(job) == "Complete", f"{name}: {world.logs(job)}"
-    app = world.app
-    records = app.catalog.recoveries(Purpose.DRILL, since=app.clock().replace(hour=0, minute=0))
-    assert {(record.exercise, record.scenario, record.from_replica) for record in records if record.passed} == {
-        ("monthly", "storage-failure", False),
-        ("quarterly", "database-corruption", True),
-        ("quarterly", "storage-failure", True),
-    }
-    buckets = [bucket.get("Name", "") for bucket in app.minio_source.list_buckets()["Buckets"]]
-    assert not [name for name in buckets if name.startswith(DRILL_BUCKETS)]
-    assert not existing(app.opensearch_cluster, "verify-*")
-    reviews = app.s3.list_objects_v2(Bucket=app.environment.buckets[DOCUMENTS], Prefix=REVIEWS_PREFIX)
-    assert reviews.get("Contents"), "the yearly review is among the documents"
 
 
 def test_the_agents_service_answers_with_the_runs_of_the_cluster(world: World, outcomes: dict[str, str]) -> None:

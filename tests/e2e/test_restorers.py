@@ -17,6 +17,9 @@ from aivo_backup.policy.restore_job import SUBCOMMAND, restore_job
 from aivo_backup.policy.workloads import FORMER
 from tests.e2e.world import NAMESPACE, STORES, World
 
+# Begun here: the agent has two minutes of other tests for it.
+pytestmark = pytest.mark.usefixtures("refused_restore_test")
+
 DATABASE = "postgresql"
 Document = dict[str, Any]
 Spoil = Callable[[Document, Document], object]

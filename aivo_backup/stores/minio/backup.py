@@ -142,6 +142,8 @@ class BackupRun:
         # What a drill restored beside the originals is a copy of what is in the backup already.
         present = (bucket for bucket in self.source.buckets() if not bucket.startswith(DRILL_BUCKETS))
         buckets = sorted(self.settings.buckets or present)
+        compared = f", compared with {last.point}" if last else ""
+        self.progress(f"takes a {self.kind.value} backup of {len(buckets)} buckets{compared}")
         # An empty bucket is part of the point too.
         tally = _Tally(buckets={bucket: BucketCount(objects=0, size_bytes=0) for bucket in buckets})
         writer = ManifestWriter(
