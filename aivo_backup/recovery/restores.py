@@ -1,8 +1,6 @@
 """Whole stores restored as steps of a recovery: safe to begin again after a kill, filed like every other restore."""
 
 import json
-import shutil
-import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -31,13 +29,13 @@ from aivo_backup.stores.postgres.restore import (
     set_aside_path,
     staging_companions,
 )
+from aivo_backup.stores.postgres.scratch import remove_for_good
 from aivo_backup.stores.postgres.server import read_control_file
 from aivo_backup.stores.postgres.service import PgCtlService
 from aivo_backup.stores.postgres.targets import Target
 
 _BEGUN = "postgres begun"
 _ABSENT = "opensearch absent"
-_REMOVE_SECONDS = 30.0
 _STAMP = "%Y%m%dT%H%M%SZ"
 
 
@@ -114,7 +112,7 @@ def _recovered_before(work: Work, parts: Parts, place: InPlace) -> bool:
     aside, fresh = set_aside_path(place.data, stamp), place.data.with_name(f"{place.data.name}.restoring-{stamp}")
     if fresh.exists():
         work.progress(f"removing what an earlier attempt fetched: {fresh}")
-        _remove(fresh)
+        remove_for_good(fresh)
     if not aside.exists():
         return False  # it had not come to the exchange of the directories
     if place.service.running() and _in_production(parts, place.data):
@@ -124,7 +122,7 @@ def _recovered_before(work: Work, parts: Parts, place: InPlace) -> bool:
     place.service.stop()
     if place.data.exists():
         work.progress(f"removing the half restored {place.data}; the former directory is put back first")
-        _remove(place.data)
+        remove_for_good(place.data)
     aside.rename(place.data)
     return False
 
@@ -139,15 +137,6 @@ def _in_production(parts: Parts, data: Path) -> bool:
     return control.state == "in production"
 
 
-def _remove(folder: Path) -> None:
-    """Removes a folder into which an orphan of a killed process may still write for a moment."""
-    deadline = time.monotonic() + _REMOVE_SECONDS
-    while folder.exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        if folder.exists() and time.monotonic() > deadline:
-            raise BackupError(f"{folder} cannot be removed", mend="see who writes into it, then give --resume")
-
-
 def remove_staging(parts: Parts, place: Staging) -> None:
     """Stops a staging server and removes its folders; safe to repeat."""
     server, tablespaces = staging_companions(place.data)
@@ -156,7 +145,7 @@ def remove_staging(parts: Parts, place: Staging) -> None:
             bin_path=Path(parts.environment.postgres.bin_path), data=place.data, log=server / "postgresql.log"
         ).stop()
     for folder in (place.data, server, tablespaces):
-        _remove(folder)
+        remove_for_good(folder)
 
 
 def restore_minio(work: Work, parts: Parts, point: RecoveryPoint, *, lost_at: datetime) -> None:
@@ -280,7 +269,7 @@ def remove_drilled(parts: Parts, *components: Component) -> None:
         removals.append(lambda: _remove_buckets(parts, place.bucket_prefix))
     if Component.OPENSEARCH in components:
         removals.append(lambda: _remove_indices(parts, place.prefix))
-    removals.append(lambda: _remove(place.folder))
+    removals.append(lambda: remove_for_good(place.folder))
     failures: list[BackupError] = []
     for remove in removals:
         try:

@@ -1,7 +1,5 @@
 """PostgreSQL as a :class:`~aivo_backup.stores.port.Store`."""
 
-import shutil
-import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager, nullcontext
 from datetime import datetime
@@ -9,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aivo_backup.catalog.records import RecoveryPoint
-from aivo_backup.errors import BackupError, ConfigurationError, RefusedError
+from aivo_backup.errors import BackupError, ConfigurationError
 from aivo_backup.policy.environment import BackupKind, Component, PostgresSettings
 from aivo_backup.stores.port import (
     HeldPoint,
@@ -44,6 +42,7 @@ from aivo_backup.stores.postgres.restore import (
     Staging,
 )
 from aivo_backup.stores.postgres.runners import Runners
+from aivo_backup.stores.postgres.scratch import scratch_folder
 from aivo_backup.stores.postgres.service import PgCtlService
 from aivo_backup.stores.postgres.staging import RestoreToStaging
 from aivo_backup.stores.postgres.targets import Target
@@ -53,7 +52,7 @@ if TYPE_CHECKING:
     from types_boto3_s3.client import S3Client
 
 
-_COPY = "copy-"
+_COPY = "copy"
 
 
 class PostgresStore:
@@ -218,18 +217,13 @@ class PostgresStore:
         self, target: Target, *, now: datetime, stopwatch: Stopwatch, progress: Progress
     ) -> Generator[PrivateCopy]:
         """The database at ``target``, on a server that only this process reaches (see :mod:`.private_copy`)."""
-        scratch = self.runners.state / "copies"
-        scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for left in scratch.glob(f"{_COPY}*"):
-            self._remove_dead(left, progress)
         with (
-            tempfile.TemporaryDirectory(prefix=_COPY, dir=scratch) as folder,
-            alone_in(Path(folder)),
+            scratch_folder(self.runners.state / "copies", end_server=self._end_server, progress=progress) as folder,
             private_copy(
                 self.restorer,
                 self.info(),
                 target,
-                Path(folder) / "copy",
+                folder / _COPY,
                 now=now,
                 stopwatch=stopwatch,
                 progress=progress,
@@ -237,19 +231,10 @@ class PostgresStore:
         ):
             yield copy
 
-    def _remove_dead(self, folder: Path, progress: Progress) -> None:
-        """Removes the copy of a process that was killed, and ends its server; one that is at work stays."""
-        try:
-            with alone_in(folder):
-                progress(f"removing the copy of a process that was killed: {folder}")
-                data = folder / "copy" / "data"
-                if (data / "PG_VERSION").exists():
-                    PgCtlService(bin_path=Path(self.settings.bin_path), data=data, log=folder / "stop.log").stop()
-                shutil.rmtree(folder, ignore_errors=True)
-        except RefusedError:
-            return
-        except BackupError as error:
-            progress(f"{folder} stays for now: {error}")
+    def _end_server(self, folder: Path) -> None:
+        data = folder / _COPY / "data"
+        if (data / "PG_VERSION").exists():
+            PgCtlService(bin_path=Path(self.settings.bin_path), data=data, log=folder / "stop.log").stop()
 
     @contextmanager
     def _alone(self, destination: Destination) -> Generator[None]:
