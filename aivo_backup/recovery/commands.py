@@ -114,6 +114,20 @@ def restore_staging(settings: PostgresSettings, target: Target) -> tuple[str, ..
     )
 
 
+def rescue(settings: PostgresSettings, target: Target) -> tuple[str, ...]:
+    """What production has and the target lacks, into a file."""
+    rows = "SELECT * FROM SCHEMA.TABLE WHERE id IN (SELECT id FROM newer)"
+    live = f"-h {settings.host} -p {settings.port} -U postgres -d {settings.database}"
+    *both, _ = compare(settings)
+    return (
+        *restore_staging(settings, target)[:2],
+        *both,
+        "comm -13 then.txt now.txt   # newer; sort both with LC_ALL=C first; changed rows are not in it",
+        f"psql {live} -c '\\copy ({rows}) TO newer-rows.csv (FORMAT csv, HEADER)'   # newer: a table of these ids",
+        *remove_staging(),
+    )
+
+
 def compare(settings: PostgresSettings) -> tuple[str, ...]:
     """Keys of both sides, side by side."""
     query = "'SELECT id FROM SCHEMA.TABLE ORDER BY id'"
@@ -128,17 +142,21 @@ def compare(settings: PostgresSettings) -> tuple[str, ...]:
 def extract(settings: PostgresSettings) -> tuple[str, ...]:
     """Lost rows into a file."""
     query = "SELECT * FROM SCHEMA.TABLE WHERE id IN (SELECT id FROM lost)"
+    where = f"-h localhost -p 5433 -U postgres -d {settings.database}"
     return (
-        f"psql -h localhost -p 5433 -U postgres -d {settings.database} "
+        f"psql {where} "
         f"-c '\\copy ({query}) TO lost-rows.csv (FORMAT csv, HEADER)'   # lost: a table loaded from the step before",
+        f"pg_dump {where} -Fc -t SCHEMA.TABLE -t SCHEMA.VIEW -f gone.dump   # what is gone as a whole, and its views",
     )
 
 
 def bring_back(postgres: PostgresSettings, minio: MinioSettings, opensearch: OpenSearchSettings) -> tuple[str, ...]:
     """Adding what is lost to each store."""
+    where = f"-h {postgres.host} -p {postgres.port} -U postgres -d {postgres.database}"
     return (
-        f"psql -h {postgres.host} -p {postgres.port} -U postgres -d {postgres.database} "
-        "-c '\\copy SCHEMA.TABLE FROM lost-rows.csv (FORMAT csv, HEADER)'",
+        "pg_restore -l gone.dump | grep -v 'FK CONSTRAINT' > gone.list   # foreign keys come last, by ALTER TABLE",
+        f"pg_restore {where} --single-transaction -L gone.list gone.dump",
+        f"psql {where} -c '\\copy SCHEMA.TABLE FROM lost-rows.csv (FORMAT csv, HEADER)'",
         f"aws s3 cp s3://BACKUP_BUCKET/minio-data/BUCKET/KEY . && mc cp KEY target/BUCKET/KEY   # {minio.endpoint}",
         f'curl -u admin:PASSWORD -X POST "{opensearch.endpoint}/_reindex" -H "Content-Type: application/json" '
         '-d \'{"conflicts": "proceed", "source": {"index": "restored-INDEX"}, '

@@ -126,6 +126,7 @@ def steps(parts: Surveyed, request: CorruptionRequest) -> tuple[PlannedStep, ...
             changes="files in that folder",
             expected=expected(RESCUE, parts.estimator.restore(Component.POSTGRES, size_of(point))),
             undo="remove the folder",
+            commands=commands.rescue(settings, request.target),
         ),
         PlannedStep(
             name=RESTORE,

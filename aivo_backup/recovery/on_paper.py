@@ -33,7 +33,7 @@ class OnPaper:
 def plans(environment: Environment, provisioner: Provisioner) -> tuple[Plan, ...]:
     """The plan of each scenario."""
     here: Surveyed = OnPaper(environment=environment)
-    corruption = database_corruption.CorruptionRequest(target_time=_EXAMPLE)
+    corruption = database_corruption.CorruptionRequest(target_time=_EXAMPLE, rescue="FOLDER")
     partial = partial_plan.PartialRequest(target_time=_EXAMPLE)
     return (
         Plan(

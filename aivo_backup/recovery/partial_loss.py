@@ -6,7 +6,7 @@ Production goes on meanwhile. What it has, newer or changed, stays as it is: onl
 import csv
 import json
 import shutil
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,20 +32,29 @@ from aivo_backup.recovery.parts import Isolation, Parts, isolation
 from aivo_backup.recovery.plan import Plan, Scenario
 from aivo_backup.recovery.restores import check_postgres, remove_drilled, restore_opensearch, restore_postgres
 from aivo_backup.recovery.verifying import tell_references
-from aivo_backup.recovery.whole import bring_back_index, bring_back_tables
-from aivo_backup.stores.minio.plan import Change, PlannedChange, RestoreRequest, Selection
+from aivo_backup.recovery.whole import (
+    bring_back_index,
+    bring_back_tables,
+    check_ties,
+    extract_tables,
+    extracted,
+    tie_tables,
+)
+from aivo_backup.stores.minio.plan import Change, Selection
 from aivo_backup.stores.opensearch import documents
 from aivo_backup.stores.opensearch.facts import expected_counts
-from aivo_backup.stores.port import EXAMPLES_BOUND, Difference, Differing, Differs
+from aivo_backup.stores.port import Difference, Differing, Differs
 from aivo_backup.stores.postgres.archive import connect, hurry
-from aivo_backup.stores.postgres.difference import WHOLE_TABLE, compare, snapshots
+from aivo_backup.stores.postgres.difference import compare, snapshots
 from aivo_backup.stores.postgres.rescue import export_newer, import_bundle
+from aivo_backup.stores.postgres.tables import tables
 from aivo_backup.stores.postgres.targets import Target, TargetKind
 
 SCOPE_FILE = "scope.csv"
 LEFT_FILE = "left.csv"
 
 _PLACE = "place"
+_SCOPE = "scope"
 _TOLD = 5
 _HURRY_SECONDS = 30.0
 
@@ -92,6 +101,8 @@ class _Loss:
         if self.request.asks(Component.POSTGRES):
             # A loss is often noticed within the minute: without this, the moment before it is not archived yet.
             with connect(self.parts.database()) as live:
+                for unit in sorted(set(self.request.tables) - set(tables(live))):
+                    work.progress(f"production has no table {unit}: whether there was one is seen in the copy")
                 hurry(live, timeout_seconds=_HURRY_SECONDS)
             check_postgres(work, self.beside(work), self.target)
 
@@ -127,22 +138,28 @@ class _Loss:
         file = self.folder(work) / SCOPE_FILE
         with _listed(file) as each:
             found = self.compared(work, each)
-        for one in found:
-            if not one.equal:
-                work.progress(f"{one.unit}: {one.lost} lost, {one.changed} changed, {one.newer} newer in production")
+        for one in (one for some in found.values() for one in some if not one.equal):
+            told = f"{one.unit} is gone as a whole, with {one.lost}: it comes back under its name"
+            if not one.gone:
+                told = f"{one.unit}: {one.lost} lost, {one.changed} changed, {one.newer} newer in production"
+            work.progress(told)
+            if one.examples:
                 work.progress(f"  for example {', '.join(one.examples[:_TOLD])}")
-        lost = {one.unit: one.lost for one in found if one.lost}
-        work.note(lost=json.dumps(lost), total=sum(lost.values()), listed=str(file))
+        scope = _Scope(
+            gone={component.value: tuple(one.unit for one in some if one.gone) for component, some in found.items()},
+            lost={
+                component.value: tuple(one.unit for one in some if one.lost and not one.gone)
+                for component, some in found.items()
+            },
+        )
+        total = sum(one.lost for some in found.values() for one in some)
+        work.note(**{_SCOPE: json.dumps(to_json(scope)), "total": total, "listed": str(file)})
         work.progress(f"every name is in {file}")
-        if not lost:
+        if scope.empty:
             work.progress("nothing that the moment had is missing: there is nothing to import")
-        gone = [one.unit for one in found if WHOLE_TABLE in one.examples and one.lost]
-        work.note(gone=json.dumps(gone))
-        for unit in gone:
-            work.progress(f"{unit} is gone as a whole: it comes back under its name, with its definition")
 
-    def compared(self, work: Work, each: Differing) -> list[Difference]:
-        beside, found = self.beside(work), list[Difference]()
+    def compared(self, work: Work, each: Differing) -> Mapping[Component, Sequence[Difference]]:
+        beside, found = self.beside(work), dict[Component, Sequence[Difference]]()
         if self.request.asks(Component.POSTGRES):
             with (
                 connect(beside.database()) as copy,
@@ -156,46 +173,21 @@ class _Loss:
                     raise UsageError(
                         f"no table is called {unknown[0]}", mend="give --abandon, and write it as schema.table"
                     )
-                found += compare(pair, units, progress=lambda _line: None, each=each)
+                found[Component.POSTGRES] = compare(pair, units, progress=lambda _line: None, each=each)
         if self.request.asks(Component.MINIO):
             point = self.point(work, Component.MINIO)
-            found += [self.bucket(point, bucket, each) for bucket in self.units(Component.MINIO, point)]
+            buckets = self.units(Component.MINIO, point)
+            found[Component.MINIO] = self.parts.minio.differences(point.id, buckets, each=each)
         if self.request.asks(Component.OPENSEARCH):
             point = self.point(work, Component.OPENSEARCH)
-            found += [
+            found[Component.OPENSEARCH] = [
                 documents.compare(self.parts.cluster, copy=beside.index(index), live=index, unit=index, each=each)
                 for index in self.units(Component.OPENSEARCH, point)
             ]
         return found
 
-    def bucket(self, point: RecoveryPoint, bucket: str, each: Differing) -> Difference:
-        names: dict[Differs, list[str]] = {how: [] for how in Differs}
-
-        def note(planned: PlannedChange) -> None:
-            how = _DIFFERS.get(planned.change)
-            if how is None:
-                return
-            each(bucket, how, planned.key)
-            if len(names[how]) < EXAMPLES_BOUND:
-                names[how].append(planned.key)
-
-        plan = self.parts.minio.plan_restore(_missing(point, bucket), each=note)
-        counts = {how: sum(plan.changes.get(change, 0) for change in _changes(how)) for how in Differs}
-        examples = (*names[Differs.LOST], *names[Differs.CHANGED], *names[Differs.NEWER])
-        return Difference(
-            unit=bucket,
-            lost=counts[Differs.LOST],
-            changed=counts[Differs.CHANGED],
-            newer=counts[Differs.NEWER],
-            examples=examples[:EXAMPLES_BOUND],
-        )
-
-    def lost(self, work: Work, found: Sequence[str]) -> list[str]:
-        known: dict[str, int] = json.loads(str(work.noted(SCOPE)["lost"]))
-        return [unit for unit in found if unit in known]
-
-    def gone(self, work: Work) -> list[str]:
-        return list(json.loads(str(work.noted(SCOPE).get("gone", "[]"))))
+    def found(self, work: Work) -> "_Scope":
+        return from_json(_Scope, json.loads(str(work.noted(SCOPE)[_SCOPE])), where="journal")
 
     def bundle(self, work: Work) -> Path:
         return self.folder(work) / "lost-rows"
@@ -204,18 +196,18 @@ class _Loss:
         if not self.request.asks(Component.POSTGRES):
             return
         shutil.rmtree(self.bundle(work), ignore_errors=True)  # what an earlier attempt left may be half of it
-        beside = self.beside(work)
+        found, beside = self.found(work), self.beside(work)
+        if gone := found.gone.get(Component.POSTGRES, ()):
+            extract_tables(work, self.parts, beside, gone, self.folder(work))
         # The sides are changed over: wanted is what the copy has and production lacks.
         with (
             connect(beside.database()) as copy,
             connect(self.parts.database()) as live,
             snapshots(live, copy) as pair,
         ):
-            _, held = pair.tables()
-            units = [unit for unit in self.lost(work, sorted(held)) if unit not in self.gone(work)]
             bundle = export_newer(
                 pair,
-                units,
+                found.lost.get(Component.POSTGRES, ()),
                 self.bundle(work),
                 after=f"lost since {format_time(self.request.target_time)}",
                 now=self.parts.clock(),
@@ -224,23 +216,28 @@ class _Loss:
         work.note(rows=bundle.items, bytes=bundle.bytes)
 
     def bring_back(self, work: Work) -> None:
-        if gone := self.gone(work):
-            bring_back_tables(work, self.parts, self.beside(work), gone, self.target)
+        found = self.found(work)
+        gone = extracted(work, EXTRACT)
+        if gone is not None:
+            bring_back_tables(work, self.parts, gone, self.folder(work))
         if self.request.asks(Component.POSTGRES) and int(work.noted(EXTRACT)["rows"]):
             with connect(self.parts.database()) as live:
                 for done in import_bundle(self.bundle(work), live, overwrite=False, progress=work.progress):
                     work.note(**{f"{done.unit} rows": done.rows})
-        if self.request.asks(Component.MINIO):
+        if gone is not None:
+            # After the rows: the foreign keys speak of them.
+            tie_tables(work, self.parts, self.beside(work), gone)
+        if buckets := found.missing(Component.MINIO):
             point = self.point(work, Component.MINIO)
-            for bucket in self.lost(work, self.units(Component.MINIO, point)):
+            for bucket in buckets:
                 done = self.parts.minio.import_lost(point.id, Selection(bucket=bucket), progress=work.progress)
                 work.progress(f"{bucket}: {done.changes.get(Change.CREATE, 0)} objects brought back")
-        if self.request.asks(Component.OPENSEARCH):
-            self.bring_back_documents(work, self.point(work, Component.OPENSEARCH))
+        if indices := found.missing(Component.OPENSEARCH):
+            self.bring_back_documents(work, self.point(work, Component.OPENSEARCH), indices)
 
-    def bring_back_documents(self, work: Work, point: RecoveryPoint) -> None:
+    def bring_back_documents(self, work: Work, point: RecoveryPoint, indices: Sequence[str]) -> None:
         beside = self.beside(work)
-        for index in self.lost(work, self.units(Component.OPENSEARCH, point)):
+        for index in indices:
             if not self.parts.cluster.exists(index):
                 bring_back_index(work, self.parts, point, index)
                 continue
@@ -252,42 +249,51 @@ class _Loss:
         changed since, is told and listed."""
         file = self.folder(work) / LEFT_FILE
         with _listed(file) as each:
-            found = self.compared(work, each)
+            found = [one for some in self.compared(work, each).values() for one in some]
         work.note(left=str(file))
         tell_references(work, self.parts)
         if any(one.changed for one in found):
             work.progress(f"what was changed since stays as it is; every name is in {file}")
-        work.check([_verdict(one) for one in found])
+        gone = extracted(work, EXTRACT)
+        ties = [] if gone is None else [check_ties(self.parts, self.beside(work), gone)]
+        work.check([*(_verdict(one) for one in found), *ties])
 
     def remove(self, work: Work) -> None:
         made = (Component.OPENSEARCH,) if self.request.asks(Component.OPENSEARCH) else ()
         remove_drilled(self.beside(work), *made)
 
 
-_DIFFERS = {
-    Change.CREATE: Differs.LOST,
-    Change.KEEP_OTHER: Differs.CHANGED,
-    Change.KEEP_EXTRA: Differs.NEWER,
-}
+@dataclass(frozen=True, kw_only=True)
+class _Scope:
+    """Units by component, in the form that the journal keeps.
 
+    Attributes:
+        gone: those that production lacks as a whole, also if they are empty.
+        lost: those that are there and lack something.
+    """
 
-def _changes(how: Differs) -> list[Change]:
-    return [change for change, differs in _DIFFERS.items() if differs is how]
+    gone: Mapping[str, tuple[str, ...]]
+    lost: Mapping[str, tuple[str, ...]]
 
+    def missing(self, component: Component) -> tuple[str, ...]:
+        return (*self.gone.get(component, ()), *self.lost.get(component, ()))
 
-def _missing(point: RecoveryPoint, bucket: str) -> RestoreRequest:
-    return RestoreRequest(point=point.id, selection=Selection(bucket=bucket), only_missing=True)
+    @property
+    def empty(self) -> bool:
+        return not any((*self.gone.values(), *self.lost.values()))
 
 
 def _verdict(one: Difference) -> Check:
-    if one.lost:
+    if one.gone:
+        detail = f"it is missing as a whole, with {one.lost}"
+    elif one.lost:
         detail = f"{one.lost} are missing: {', '.join(one.examples[:_TOLD])}"
     elif one.changed:
         detail = f"all are there; {one.changed} were changed since and are left as they are: "
         detail += ", ".join(one.examples[: min(one.changed, _TOLD)])
     else:
         detail = "all are there"
-    return Check(name=f"nothing lost in {one.unit}", passed=not one.lost, detail=detail)
+    return Check(name=f"nothing lost in {one.unit}", passed=not one.lost and not one.gone, detail=detail)
 
 
 @contextmanager

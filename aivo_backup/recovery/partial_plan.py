@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+from aivo_backup.errors import UsageError
 from aivo_backup.policy.environment import Component
 from aivo_backup.recovery import commands
 from aivo_backup.recovery.estimates import assumed, side_by_side, size_of
@@ -27,6 +28,9 @@ class PartialRequest:
         target_time: a moment before the loss, UTC. MinIO and OpenSearch go by their newest points at or before it.
         tables, buckets, indices: the units to look at; all of them when none of the three names any.
         from_replica: read the second region.
+
+    Raises:
+        UsageError: at construction, when a table is named without its schema.
     """
 
     target_time: datetime
@@ -34,6 +38,11 @@ class PartialRequest:
     buckets: tuple[str, ...] = ()
     indices: tuple[str, ...] = ()
     from_replica: bool = False
+
+    def __post_init__(self) -> None:
+        bare = [table for table in self.tables if "." not in table]
+        if bare:
+            raise UsageError(f"--table {bare[0]} names no schema", mend=f"give --table public.{bare[0]}, for example")
 
     def asks(self, component: Component) -> bool:
         """Whether a store is looked at."""
@@ -82,7 +91,7 @@ def steps(parts: Surveyed, request: PartialRequest) -> tuple[PlannedStep, ...]:
         ),
         PlannedStep(
             name=EXTRACT,
-            title="extract the lost rows into a folder that can be read without this tool",
+            title="extract lost rows, and tables that are gone, into files that can be read without this tool",
             precondition="the scope is known",
             changes="files in the folder of the recovery",
             expected=expected(EXTRACT, assumed(10)),

@@ -107,6 +107,7 @@ class Difference:
 
     Attributes:
         unit: a table (``schema.name``), a bucket or an index, as production names it.
+        gone: production lacks the unit itself, with however many rows, objects or documents, also none.
         lost: how many rows, objects or documents the point holds and production lacks.
         newer: how many production holds and the point lacks: a restore in place would lose them.
         changed: how many both hold with different content.
@@ -115,6 +116,7 @@ class Difference:
     """
 
     unit: str
+    gone: bool = False
     lost: int = 0
     newer: int = 0
     changed: int = 0
@@ -127,7 +129,7 @@ class Difference:
     @property
     def equal(self) -> bool:
         """Nothing differs."""
-        return not (self.lost or self.newer or self.changed)
+        return not (self.gone or self.lost or self.newer or self.changed)
 
 
 class Differs(StrEnum):

@@ -1,15 +1,17 @@
 """A whole environment of the tests' own that they may destroy: stores, provisioned, with an application and backups."""
 
 import json
+import os
 import random
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +54,7 @@ Journal.begin, Journal.finish = dying_begin, dying_finish
 main()
 """
 
+FULL = os.environ.get("AIVO_BACKUP_TESTS") == "full"
 CRONJOBS = ("postgresql-backup-full", "minio-backup", "opensearch-snapshot")
 
 
@@ -253,3 +256,9 @@ def same(world: World, state: tuple[set[int], dict[str, str], dict[str, int]]) -
     assert documents.items() <= world.documents().items()
     assert world.shop_runs()
     assert world.journals().open_ones() == []
+
+
+def chosen(steps: tuple[str, ...], seed: int) -> Sequence[tuple[str, str]]:
+    """Every step, killed as it begins and when it is done, in the full run; else one of them that the seed chooses."""
+    kills = list(product(steps, ("begin", "finish")))
+    return kills if FULL else [random.Random(seed).choice(kills)]  # noqa: S311 - a seed, no secret

@@ -1,15 +1,11 @@
 """The runbook's scenarios on real stores: from injected damage to a verified service, killed on the way and resumed."""
 
-import os
-import random
 import tempfile
-from collections.abc import Generator, Sequence
-from itertools import product
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 
-from aivo_backup.catalog.lease import RESTORE
 from aivo_backup.catalog.records import Purpose
 from aivo_backup.policy.environment import Component
 from aivo_backup.policy.names import DOCUMENTS, DRILL_BUCKETS, MINIO_DATA_PREFIX
@@ -17,15 +13,7 @@ from aivo_backup.recovery.consistency import reconcile
 from aivo_backup.stores.minio.s3 import S3ObjectStore
 from aivo_backup.stores.postgres.archive import connect
 from sandbox.servers.postgres import Postgres
-from tests.sandbox.recovery_world import World, backed_up, garble, new_world, same
-
-FULL = os.environ.get("AIVO_BACKUP_TESTS") == "full"
-
-
-def chosen(steps: tuple[str, ...], seed: int) -> Sequence[tuple[str, str]]:
-    """Every step, killed as it begins and when it is done, in the full run; else one of them that the seed chooses."""
-    kills = list(product(steps, ("begin", "finish")))
-    return kills if FULL else [random.Random(seed).choice(kills)]  # noqa: S311 - a seed, no secret
+from tests.sandbox.recovery_world import World, backed_up, chosen, garble, new_world, same
 
 
 @pytest.fixture(scope="module")
@@ -159,83 +147,6 @@ def test_all_is_restored_from_the_second_region_when_the_backups_are_gone_too(wo
     assert record.from_replica
     assert record.loss_seconds is not None
     world.back_up()
-
-
-PARTIAL = ("restore-staging", "find-scope", "extract-lost", "import-lost", "verify-consistency", "remove-staging")
-
-
-@pytest.mark.parametrize(("step", "when"), chosen(PARTIAL, seed=9))
-def test_what_is_lost_in_part_comes_back_and_nothing_else_changes(world: World, step: str, when: str) -> None:
-    orders, receipts, documents = backed_up(world)
-    moment = world.now()
-    world.scale_shop(0)
-    world.place(4)  # newer than the moment: production goes on
-    gone = sorted(orders)[10:30]
-    first, last, kept = gone[0], gone[-1], sorted(orders)[0]
-    keys = [f"{order // 100:05d}/{order:08d}.txt" for order in gone]
-    world.sql(f"DELETE FROM shop.orders WHERE id BETWEEN {first} AND {last}")  # noqa: S608 - numbers
-    for key in keys[:7]:
-        world.app.minio_source.delete_object(Bucket="receipts", Key=key)
-    for order in gone[:5]:
-        world.app.opensearch_cluster.delete("orders", "_doc", str(order), what="test")
-    # Written since: each is in the way of what the moment had, and stays.
-    world.sql(f"UPDATE shop.orders SET total = 1000 WHERE id = {kept}")  # noqa: S608
-    world.app.minio_source.put_object(Bucket="receipts", Key=keys[8], Body=b"a receipt written since")
-    world.app.opensearch_cluster.put("orders", "_doc", str(gone[9]), what="test", body={"total": 1000})
-    left = world.orders(), world.receipts(), world.documents()
-    arguments = ("recover", "partial-loss")
-    world.killed_at(step, *arguments, "--target-time", world.at(moment), "--execute", "--yes", moment=when)
-    finished = world.cli(*arguments, "--resume", "--yes")
-    assert world.orders() == left[0] | set(gone)
-    assert world.receipts() == {**left[1], **{key: receipts[key] for key in keys[:7]}}
-    assert world.documents() == {**left[2], **{str(order): documents[str(order)] for order in gone[:5]}}
-    assert world.sql(f"SELECT total FROM shop.orders WHERE id = {kept}") == [(1000,)]  # noqa: S608
-    recovery = finished.answer["recovery"]
-    assert all(check["passed"] for check in recovery["checks"])
-    listed = (world.app.state / "recoveries" / recovery["id"] / "left.csv").read_text().splitlines()
-    assert sorted(listed[1:]) == sorted(
-        [f"shop.orders,changed,id={kept}", f"receipts,changed,{keys[8]}", f"orders,changed,{gone[9]}"]
-    )
-    record = world.app.catalog.recoveries(Purpose.RECOVERY)[-1]
-    assert (record.scenario, record.passed, record.resumed) == ("partial-loss", True, True)
-    assert record.loss_seconds is not None
-    assert record.loss_seconds < 60
-    assert not [name for name in world.indices() if name.startswith("verify-")]
-    assert not (world.app.state / "recoveries" / recovery["id"] / "copy").exists()
-    assert world.journals().open_ones() == []
-
-
-def test_a_whole_table_and_a_whole_index_come_back_with_their_definitions(world: World) -> None:
-    orders, _, documents = backed_up(world)
-    world.scale_shop(0)
-    world.sql("CREATE TABLE shop.refunds (id int PRIMARY KEY, order_id bigint NOT NULL REFERENCES shop.orders)")
-    world.sql(f"INSERT INTO shop.refunds VALUES (1, {min(orders)})")  # noqa: S608 - a number
-    moment = world.now()
-    described = "SELECT indexdef FROM pg_indexes WHERE tablename = 'orders' ORDER BY 1"
-    before, columns = world.sql(described), world.sql("SELECT * FROM shop.orders ORDER BY id LIMIT 3")
-    world.sql("DROP TABLE shop.orders CASCADE")
-    world.app.opensearch_cluster.delete("orders", what="test")
-    arguments = ("recover", "partial-loss", "--target-time", world.at(moment), "--table", "shop.orders")
-    held = world.app.lease(Component.POSTGRES, purpose=RESTORE)
-    with held.held("a restore on another machine"):
-        refused = world.cli(*arguments, "--index", "orders", "--execute", "--yes", expect=6)
-    assert "restore" in refused.line
-    # Given up half way, it leaves nothing, and production as it was.
-    world.killed_at("extract-lost", *arguments, "--index", "orders", "--execute", "--yes")
-    world.cli("recover", "partial-loss", "--abandon", "--yes")
-    assert not [name for name in world.indices() if name.startswith("verify-") or name == "orders"]
-    assert world.sql("SELECT to_regclass('shop.orders')::text") == [(None,)]
-    answer = world.cli(*arguments, "--index", "orders", "--execute", "--yes").answer["recovery"]
-    assert all(check["passed"] for check in answer["checks"])
-    assert world.orders() == orders
-    assert world.sql(described) == before
-    assert world.sql("SELECT * FROM shop.orders ORDER BY id LIMIT 3") == columns
-    assert world.documents() == documents
-    assert world.sql("SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'restored%'") == [(0,)]
-    # The drop took the other table's foreign key along.
-    tied = "SELECT confrelid::regclass::text FROM pg_constraint WHERE conrelid = 'shop.refunds'::regclass"
-    assert world.sql(f"{tied} AND contype = 'f'") == [("shop.orders",)]
-    world.sql("DROP TABLE shop.refunds")
 
 
 def test_the_runbook_is_filed_in_the_bucket_that_keeps_it_under_a_lock(world: World) -> None:

@@ -25,6 +25,7 @@ from aivo_backup.stores.minio.verify import RestoreTest, facts_of
 from aivo_backup.stores.port import (
     Clock,
     Difference,
+    Differing,
     HeldPoint,
     Progress,
     RescueBundle,
@@ -33,6 +34,7 @@ from aivo_backup.stores.port import (
     TestedRestore,
     VerifiedSince,
     silent,
+    unlisted,
 )
 
 
@@ -162,18 +164,25 @@ class MinioStore:
         return self._rescued(self._restorer(to), request, folder, progress)
 
     def differences(
-        self, point: str, buckets: Sequence[str] = (), *, to: ObjectStore | None = None
+        self,
+        point: str,
+        buckets: Sequence[str] = (),
+        *,
+        to: ObjectStore | None = None,
+        each: Differing = unlisted,
     ) -> tuple[Difference, ...]:
         """How each bucket of production differs from a point; see :func:`.difference.differences`."""
-        return differences(self._restorer(to), self.settings, point, buckets)
+        return differences(self._restorer(to), self.settings, point, buckets, each=each)
 
     def import_lost(self, point: str, selection: Selection, *, progress: Progress = silent) -> RestorePlan:
-        """Writes into production what the point holds and production lacks, and touches nothing that is there.
+        """Writes into production what the point holds and production lacks, and touches nothing that is there. Of a
+        point past its retention that is what is left of it; :meth:`differences` tells what is still lost then.
 
         Raises:
             UsageError, VerificationError: as :meth:`restore`.
         """
-        return self.restore(RestoreRequest(point=point, selection=selection, only_missing=True), progress=progress)
+        request = RestoreRequest(point=point, selection=selection, only_missing=True, partial=True)
+        return self.restore(request, progress=progress)
 
     def bring_back(
         self,

@@ -62,7 +62,7 @@ def compare(cluster: Cluster, *, copy: str, live: str, unit: str, each: Differin
     """
     if not cluster.exists(live):
         each(unit, Differs.LOST, WHOLE_INDEX)
-        return Difference(unit=unit, lost=number_of(cluster, copy), examples=(WHOLE_INDEX,))
+        return Difference(unit=unit, gone=True, lost=number_of(cluster, copy), examples=(WHOLE_INDEX,))
     counts = {"lost": 0, "changed": 0, "newer": 0}
     examples: dict[str, list[str]] = {kind: [] for kind in counts}
 
@@ -80,7 +80,7 @@ def compare(cluster: Cluster, *, copy: str, live: str, unit: str, each: Differin
         elif held.source != document.source:
             note("changed", document)
     told = tuple(itertools.chain.from_iterable(examples.values()))[:EXAMPLES_BOUND]
-    return Difference(unit=unit, **counts, examples=told)
+    return Difference(unit=unit, lost=counts["lost"], changed=counts["changed"], newer=counts["newer"], examples=told)
 
 
 def missing(cluster: Cluster, *, present: str, absent: str) -> Iterator[Document]:

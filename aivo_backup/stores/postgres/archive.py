@@ -159,6 +159,21 @@ class Login:
     password: str
     ca_file: str = ""
 
+    def arguments(self) -> list[str]:
+        """The options by which a program of PostgreSQL finds it."""
+        return [
+            f"--host={self.host}", f"--port={self.port}", f"--username={self.user}", f"--dbname={self.database}",
+            "--no-password",
+        ]  # fmt: skip
+
+    def environment(self) -> dict[str, str]:
+        """The variables that go with them; the password is in no argument."""
+        return {
+            "PGPASSWORD": self.password,
+            "PGSSLMODE": "verify-full" if self.ca_file else "prefer",
+            **({"PGSSLROOTCERT": self.ca_file} if self.ca_file else {}),
+        }
+
 
 def connect(login: Login) -> "psycopg.Connection[tuple[object, ...]]":
     """A connection to the live database.

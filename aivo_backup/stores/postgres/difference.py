@@ -104,7 +104,7 @@ def compare(
 def _difference(pair: Pair, unit: str, copied: Table | None, live: Table | None, each: Differing) -> Difference:
     if live is None and copied is not None:
         each(unit, Differs.LOST, WHOLE_TABLE)
-        return Difference(unit=unit, lost=_count(pair.copy, copied), examples=(WHOLE_TABLE,))
+        return Difference(unit=unit, gone=True, lost=_count(pair.copy, copied), examples=(WHOLE_TABLE,))
     if copied is None and live is not None:
         each(unit, Differs.NEWER, WHOLE_TABLE)
         return Difference(unit=unit, newer=_count(pair.production, live), examples=(WHOLE_TABLE,))

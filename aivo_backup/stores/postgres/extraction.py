@@ -158,22 +158,16 @@ def _pipe(copy: PrivateCopy, login: Login, into: str, bin_path: Path) -> None:
         "--no-subscriptions", "--no-password",
     )  # fmt: skip
     load = [
-        str(bin_path / "psql"), "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", f"--host={login.host}",
-        f"--port={login.port}", f"--username={login.user}", f"--dbname={login.database}", "--no-password",
+        str(bin_path / "psql"), "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", *login.arguments(),
         "--output=/dev/null",
     ]  # fmt: skip
-    secrets = {
-        "PGPASSWORD": login.password,
-        "PGSSLMODE": "verify-full" if login.ca_file else "prefer",
-        **({"PGSSLROOTCERT": login.ca_file} if login.ca_file else {}),
-    }
     pipe = subprocess.PIPE
     with (
         tempfile.TemporaryFile() as dump_said,
         tempfile.TemporaryFile() as load_said,
         subprocess.Popen(dump, stdin=subprocess.DEVNULL, stdout=pipe, stderr=dump_said) as dumping,
         subprocess.Popen(
-            load, env={**os.environ, **secrets}, stdin=pipe, stdout=subprocess.DEVNULL, stderr=load_said
+            load, env={**os.environ, **login.environment()}, stdin=pipe, stdout=subprocess.DEVNULL, stderr=load_said
         ) as loading,
     ):
         try:

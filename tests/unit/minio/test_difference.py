@@ -6,7 +6,7 @@ import pytest
 
 from aivo_backup.errors import UsageError
 from aivo_backup.stores.minio.plan import Change, Selection
-from aivo_backup.stores.port import EXAMPLES_BOUND, Difference
+from aivo_backup.stores.port import EXAMPLES_BOUND, Difference, Differs
 from tests.unit.minio.world import FULL, World
 
 
@@ -31,10 +31,19 @@ def test_lost_changed_and_newer_are_told_apart_and_what_is_equal_is_not_read(wor
     world.beat()
     operations: list[tuple[str, str]] = []
     world.source.hook = lambda operation, _bucket, key: operations.append((operation, key))
-    assert world.store.differences(taken.point) == (
+    listed: list[tuple[str, Differs, str]] = []
+    found = world.store.differences(taken.point, each=lambda unit, how, name: listed.append((unit, how, name)))
+    assert found == (
         Difference(unit="docs", lost=1, changed=2, newer=1, examples=("a", "b", "c", "z")),
         Difference(unit="later", newer=1, examples=("k",)),
     )
+    assert sorted(listed) == [
+        ("docs", Differs.CHANGED, "b"),
+        ("docs", Differs.CHANGED, "c"),
+        ("docs", Differs.LOST, "a"),
+        ("docs", Differs.NEWER, "z"),
+        ("later", Differs.NEWER, "k"),
+    ]
     assert not {key for operation, key in operations if operation in ("open", "info")} & {"d", "e"}
     assert not {operation for operation, _ in operations} & {"put", "delete", "create_bucket", "complete"}
 
@@ -56,7 +65,8 @@ def test_a_bucket_that_is_gone_is_lost_whole_and_examples_are_bounded(world: Wor
     taken = world.backup(FULL)
     world.source.held.pop("docs")
     (difference,) = world.store.differences(taken.point, ["docs"])
-    assert (difference.lost, len(difference.examples), difference.newer) == (35, EXAMPLES_BOUND, 0)
+    assert (difference.gone, difference.lost, difference.newer) == (True, 35, 0)
+    assert len(difference.examples) == EXAMPLES_BOUND
     assert "docs" not in world.source.buckets()
 
 
