@@ -1,15 +1,15 @@
-"""What those who restore may do to workloads and Jobs, in CEL, as the API server evaluates it. Pure."""
+"""What those who restore may do to workloads and Jobs, in CEL, as the API server evaluates it."""
 
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from aivo_backup.policy.database_pod import sidecar_variables
 from aivo_backup.policy.environment import DatabasePod, PostgresSettings
 from aivo_backup.policy.names import PROJECT, SETTINGS_CONFIG_MAP
 from aivo_backup.policy.restore_job import COMMAND, RESTORE_LABEL, SUBCOMMAND, claim
 from aivo_backup.policy.workloads import FORMER
+from infra.admission import Rule
 
 # Every field of a Deployment's and a StatefulSet's spec but the scale and the template. One of them says whether
 # scaling to nothing deletes the volumes.
@@ -31,14 +31,6 @@ _METADATA = ("labels", "ownerReferences", "finalizers")
 # What `kubectl rollout restart` writes into the template, so that new pods are made of it.
 _RESTARTED = "kubectl.kubernetes.io/restartedAt"
 _EQUALITY = re.compile(r"\s*([^\s=!,()]+)\s*==?\s*([^\s=!,()]*)\s*")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rule:
-    """An expression that must be true, and what is said when it is not."""
-
-    expression: str
-    message: str
 
 
 def scale_rules(database: DatabasePod, selector: str, store_namespace: str) -> list[Rule]:

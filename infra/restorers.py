@@ -13,14 +13,14 @@ import pulumi_aws as aws
 import pulumi_kubernetes as k8s
 
 from aivo_backup.policy.names import PROJECT, RESTORERS_GROUP, SETTINGS_CONFIG_MAP, Role
+from infra.admission import GuardArgs, Rule, build_guard
 from infra.publication import database_settings
-from infra.restorer_rules import Rule, job_rules, removal_rules, scale_rules
+from infra.restorer_rules import job_rules, removal_rules, scale_rules
 from infra.settings import Settings
 from infra.tags import aws_tags, labels
 
 _RBAC = "rbac.authorization.k8s.io"
 _NAME = f"{PROJECT}-restorers"
-_NAMESPACE_LABEL = "kubernetes.io/metadata.name"
 
 # What `doctor cluster` looks at, in both namespaces.
 _LOOKS: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
@@ -107,47 +107,17 @@ class Restorers(pulumi.ComponentResource):
         kinds: tuple[str, tuple[str, ...]],
         rules: Sequence[Rule],
     ) -> None:
-        """An admission policy for what this group does of one sort. It is cluster-wide, so the environment names it."""
-        admission = k8s.admissionregistration.v1
-        logical, full = f"{_NAME}-{name}", f"{PROJECT}-{self._settings.environment}-restorers-{name}"
-        metadata = k8s.meta.v1.ObjectMetaArgs(name=full, labels=self._labels(full))
-        group, resources = kinds
-        here = k8s.meta.v1.LabelSelectorRequirementArgs(
-            key=_NAMESPACE_LABEL, operator="In", values=list(dict.fromkeys(namespaces))
+        guard = GuardArgs(
+            settings=self._settings,
+            name=f"restorers-{name}",
+            component=Role.RESTORER.value,
+            group=RESTORERS_GROUP,
+            namespaces=namespaces,
+            operation=operation,
+            kinds=kinds,
+            rules=rules,
         )
-        policy = admission.ValidatingAdmissionPolicy(
-            logical,
-            metadata=metadata,
-            spec=admission.ValidatingAdmissionPolicySpecArgs(
-                failure_policy="Fail",
-                match_constraints=admission.MatchResourcesArgs(
-                    namespace_selector=k8s.meta.v1.LabelSelectorArgs(match_expressions=[here]),
-                    resource_rules=[
-                        admission.NamedRuleWithOperationsArgs(
-                            api_groups=[group],
-                            api_versions=["v1"],
-                            operations=[operation],
-                            resources=list(resources),
-                        )
-                    ],
-                ),
-                match_conditions=[
-                    admission.MatchConditionArgs(
-                        name="restorers", expression=f"'{RESTORERS_GROUP}' in request.userInfo.groups"
-                    )
-                ],
-                validations=[
-                    admission.ValidationArgs(expression=rule.expression, message=rule.message) for rule in rules
-                ],
-            ),
-            opts=self._options,
-        )
-        admission.ValidatingAdmissionPolicyBinding(
-            logical,
-            metadata=metadata,
-            spec=admission.ValidatingAdmissionPolicyBindingSpecArgs(policy_name=full, validation_actions=["Deny"]),
-            opts=pulumi.ResourceOptions.merge(self._options, pulumi.ResourceOptions(depends_on=[policy])),
-        )
+        build_guard(guard, self._options)
 
     def _build_entry(self, role_arn: pulumi.Output[str]) -> None:
         settings = self._settings

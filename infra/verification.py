@@ -20,6 +20,7 @@ from aivo_backup.policy.names import (
     restore_test_job,
     service_account,
 )
+from infra.admission import GuardArgs, Rule, build_guard
 from infra.pods import FINISHED_JOB_KEPT_SECONDS, FINISHED_VOLUME_KEPT_SECONDS, PodArgs, pod_template
 from infra.settings import Settings
 from infra.tags import aws_tags, labels
@@ -147,56 +148,32 @@ class Verification(pulumi.ComponentResource):
             ],
             opts=self._options,
         )
-        self._build_guard()
-
-    def _build_guard(self) -> None:
-        """Who may make Jobs may run a pod as any service account of the namespace: here, as this one and our image."""
-        settings = self._settings
-        admission = k8s.admissionregistration.v1
-        guarded = admission.ValidatingAdmissionPolicy(
-            _DISPATCH,
-            metadata=self._cluster_wide(),
-            spec=admission.ValidatingAdmissionPolicySpecArgs(
-                failure_policy="Fail",
-                match_constraints=admission.MatchResourcesArgs(
-                    resource_rules=[
-                        admission.NamedRuleWithOperationsArgs(
-                            api_groups=["batch"], api_versions=["v1"], operations=["CREATE"], resources=["jobs"]
-                        )
-                    ]
-                ),
-                match_conditions=[
-                    admission.MatchConditionArgs(
-                        name="restore-test-dispatch", expression=f"'{DISPATCH_GROUP}' in request.userInfo.groups"
-                    )
-                ],
-                validations=[
-                    admission.ValidationArgs(expression=expression, message=message)
-                    for expression, message in dispatched_job_rules(settings.cluster.image)
-                ],
-            ),
-            opts=self._options,
+        # Who may make Jobs may run a pod as any service account of the namespace: here, as this one and our image.
+        guard = GuardArgs(
+            settings=settings,
+            name="restore-test-dispatch",
+            component=Role.RESTORE_TESTER.value,
+            group=DISPATCH_GROUP,
+            namespaces=[settings.cluster.namespace],
+            operation="CREATE",
+            kinds=("batch", ["jobs"]),
+            rules=dispatched_job_rules(settings.cluster.image),
         )
-        admission.ValidatingAdmissionPolicyBinding(
-            _DISPATCH,
-            metadata=self._cluster_wide(),
-            spec=admission.ValidatingAdmissionPolicyBindingSpecArgs(policy_name=_DISPATCH, validation_actions=["Deny"]),
-            opts=pulumi.ResourceOptions.merge(self._options, pulumi.ResourceOptions(depends_on=[guarded])),
-        )
-
-    def _cluster_wide(self) -> k8s.meta.v1.ObjectMetaArgs:
-        return k8s.meta.v1.ObjectMetaArgs(name=_DISPATCH, labels=self._labels(_DISPATCH))
+        build_guard(guard, self._options)
 
 
-def dispatched_job_rules(image: str) -> list[tuple[str, str]]:
-    """What a dispatched Job must fulfil, in CEL, and what is said when it does not."""
+def dispatched_job_rules(image: str) -> list[Rule]:
+    """What a dispatched Job must fulfil."""
     pod = "object.spec.template.spec"
     account = service_account(Role.RESTORE_TESTER)
     return [
-        (f"{pod}.serviceAccountName == '{account}'", f"a dispatched Job runs as {account}"),
-        (
-            f"!has({pod}.initContainers) && {pod}.containers.all(c, c.image == '{image}' "
+        Rule(
+            expression=f"{pod}.serviceAccountName == '{account}'",
+            message=f"a dispatched Job runs as {account}",
+        ),
+        Rule(
+            expression=f"!has({pod}.initContainers) && {pod}.containers.all(c, c.image == '{image}' "
             "&& c.command == ['aivo-backup'] && c.args.size() == 2 && c.args[0] == 'verify')",
-            "a dispatched Job runs `aivo-backup verify COMPONENT` from the environment's image",
+            message="a dispatched Job runs `aivo-backup verify COMPONENT` from the environment's image",
         ),
     ]

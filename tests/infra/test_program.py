@@ -97,7 +97,11 @@ def test_a_function_that_may_hand_over_may_do_just_that(plan: Plan) -> None:
     bound = plan.one(":ValidatingAdmissionPolicyBinding", "aivo-backup-restore-test-dispatch")
     assert guard.inputs["spec"]["failurePolicy"] == "Fail"
     assert entry.inputs["kubernetesGroups"][0] in guard.inputs["spec"]["matchConditions"][0]["expression"]
-    assert bound.inputs["spec"] == {"policyName": guard.inputs["metadata"]["name"], "validationActions": ["Deny"]}
+    full = f"aivo-backup-{plan.stack}-restore-test-dispatch"
+    assert guard.inputs["metadata"]["name"] == full, "cluster-wide: two environments in one cluster have their own"
+    (here,) = guard.inputs["spec"]["matchConstraints"]["namespaceSelector"]["matchExpressions"]
+    assert here["values"] == [role.inputs["metadata"]["namespace"]]
+    assert bound.inputs["spec"] == {"policyName": full, "validationActions": ["Deny"]}
 
 
 def test_the_agent_reads_which_jobs_came_to_nothing_and_no_more(plan: Plan) -> None:
