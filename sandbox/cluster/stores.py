@@ -100,6 +100,9 @@ def database(place: Place, settings: PostgresSettings) -> list[Document]:
         "image": pod.image,
         "imagePullPolicy": pod.image_pull_policy,
         "command": ["sh", "-c", start],
+        # The kubelet's SIGTERM asks PostgreSQL to wait until every session has ended: whoever is connected, the agent
+        # too, would hold the pod until it is killed. PostgreSQL's own image is stopped by SIGINT likewise.
+        "lifecycle": {"preStop": {"exec": {"command": ["sh", "-c", "kill -INT 1"]}}},
         "ports": [{"name": "postgres", "containerPort": settings.port}],
         "readinessProbe": {
             "exec": {"command": ["pg_isready", "-q", "-h", settings.socket_path, "-p", str(settings.port)]},
