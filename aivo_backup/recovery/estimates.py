@@ -18,20 +18,25 @@ class Estimator:
 
     Attributes:
         history: recoveries on record, oldest first; those of other scenarios, failed and resumed ones do not count.
+        from_replica: what is estimated reads the second region: those that did count before the others.
     """
 
     environment: Environment
     history: Sequence[Recovery]
+    from_replica: bool = False
 
     def step(self, scenario: Scenario, name: str, *, otherwise: Estimate) -> Estimate:
         """The median of a step's newest measured times; ``otherwise`` where it was never measured."""
-        times = [
-            step.seconds
+        measured = [
+            (record.from_replica, step.seconds)
             for record in self.history
             if record.scenario == scenario.value and not record.error and not record.resumed
             for step in record.steps
             if step.name == name
-        ][-_COUNTED:]
+        ]
+        # The other region is another distance away: its times are taken only where there are no better ones.
+        alike = [seconds for from_replica, seconds in measured if from_replica is self.from_replica]
+        times = (alike or [seconds for _, seconds in measured])[-_COUNTED:]
         if not times:
             return otherwise
         detail = f"median of the last {len(times)}" if len(times) > 1 else "the last one"

@@ -96,7 +96,7 @@ def parts(
         cluster=app.opensearch_cluster,
         applications=NoApplications() if isolation else applications(app),
         leases={each: (app.lease(each), app.lease(each, purpose=RESTORE)) for each in Component},
-        estimator=Estimator(environment=app.environment, history=_history(source)),
+        estimator=Estimator(environment=app.environment, history=_history(source), from_replica=from_replica),
         clock=app.clock,
         from_replica=from_replica,
         isolation=isolation,

@@ -120,6 +120,18 @@ def test_an_estimate_is_the_median_of_the_last_three_measured_times() -> None:
     assert (found.seconds, found.basis) == (20.0, Basis.MEASURED)
 
 
+def test_times_from_the_same_region_count_before_others() -> None:
+    at_home = drill(Scenario.STORAGE_FAILURE, Exercise.MONTHLY, days=3, seconds=10.0)
+    far = replace(drill(Scenario.STORAGE_FAILURE, Exercise.QUARTERLY, days=2, seconds=90.0), from_replica=True)
+    for from_replica, history, seconds in (
+        (False, (at_home, far), 10.0),
+        (True, (at_home, far), 90.0),
+        (True, (at_home,), 10.0),
+    ):
+        one = replace(estimator(*history), from_replica=from_replica)
+        assert one.step(Scenario.STORAGE_FAILURE, "restore-stores", otherwise=assumed(5)).seconds == seconds
+
+
 @pytest.mark.parametrize(
     "changed",
     [{"error": "failed"}, {"resumed": True}, {"scenario": "partial-loss"}],
