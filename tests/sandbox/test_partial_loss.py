@@ -34,10 +34,11 @@ def test_what_is_lost_in_part_comes_back_and_nothing_else_changes(world: World, 
         world.app.minio_source.delete_object(Bucket="receipts", Key=key)
     for order in gone[:5]:
         world.app.opensearch_cluster.delete("orders", "_doc", str(order), what="test")
-    # Written since: each is in the way of what the moment had, and stays.
-    world.sql(f"UPDATE shop.orders SET total = 1000 WHERE id = {kept}")  # noqa: S608
-    world.app.minio_source.put_object(Bucket="receipts", Key=keys[8], Body=b"a receipt written since")
-    world.app.opensearch_cluster.put("orders", "_doc", str(gone[9]), what="test", body={"total": 1000})
+    # Written since: each is in the way of what the moment had, and stays. It differs from what an earlier test wrote.
+    total = 1000 + len(orders)
+    world.sql(f"UPDATE shop.orders SET total = {total} WHERE id = {kept}")  # noqa: S608
+    world.app.minio_source.put_object(Bucket="receipts", Key=keys[8], Body=f"a receipt over {total}".encode())
+    world.app.opensearch_cluster.put("orders", "_doc", str(gone[9]), what="test", body={"total": total})
     left = world.orders(), world.receipts(), world.documents()
     arguments = ("recover", "partial-loss")
     world.killed_at(step, *arguments, "--target-time", world.at(moment), "--execute", "--yes", moment=when)
@@ -45,7 +46,7 @@ def test_what_is_lost_in_part_comes_back_and_nothing_else_changes(world: World, 
     assert world.orders() == left[0] | set(gone)
     assert world.receipts() == {**left[1], **{key: receipts[key] for key in keys[:7]}}
     assert world.documents() == {**left[2], **{str(order): documents[str(order)] for order in gone[:5]}}
-    assert world.sql(f"SELECT total FROM shop.orders WHERE id = {kept}") == [(1000,)]  # noqa: S608
+    assert world.sql(f"SELECT total FROM shop.orders WHERE id = {kept}") == [(total,)]  # noqa: S608
     recovery = finished.answer["recovery"]
     assert all(check["passed"] for check in recovery["checks"])
     listed = (world.app.state / "recoveries" / recovery["id"] / "left.csv").read_text().splitlines()
