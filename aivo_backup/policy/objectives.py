@@ -58,8 +58,8 @@ def worst_loss(component: Component, backups: Iterable[ScheduledRun], postgres: 
 
     The others: a point shows the store as it was when its run began, so it is the newest until the next run is
     complete: interval + start deadline + longest run. Where a run may still hold the lease when the next one is due,
-    that one is superseded, and the interval is the one to the first that is not. A full run counts like any other: no
-    newer point appears while it works.
+    that one is superseded, and the interval is the one to the first that is not; likewise where another run may begin
+    before one that starts late. A full run counts like any other: no newer point appears while it works.
 
     Raises:
         ConfigurationError: the component has no schedule, or one that starts less than twice.
@@ -98,20 +98,32 @@ def _exposures(starts: list[_Start]) -> Iterator[WorstCase]:
     """For each start with a successor in the calendar, how long its point can stay the newest."""
     for position, start in enumerate(starts):
         free = start.moment + start.hold
-        for following in starts[position + 1 :]:
-            waited = (following.moment - start.moment).total_seconds()
-            late, run = following.row.start_deadline_seconds, following.row.longest_run_seconds
-            yield WorstCase(
-                component=start.row.component,
-                seconds=waited + late + run,
-                how=(
-                    f"{waited:.0f} s to the next start that finds the lease free"
-                    f" + {late} s start deadline + {run} s longest run"
-                ),
-            )
-            # From here on the lease is free: this one is certain to run, and its point is the newer one.
+        for number, following in enumerate(starts[position + 1 :], position + 1):
+            late = following.row.start_deadline_seconds
+            latest = following.moment + timedelta(seconds=late)
+            yield _exposure(start, following, latest)
             if following.moment >= free:
+                # The lease is free when this one is due, and its point is the newer one, unless it is so late that
+                # another one comes before it: that one's point is waited for then.
+                for other in starts[number + 1 :]:
+                    if other.moment > latest:
+                        break
+                    yield _exposure(start, other, latest)
                 break
+
+
+def _exposure(start: _Start, following: _Start, latest: datetime) -> WorstCase:
+    """The point of ``start`` is the newest until the run of ``following`` is complete, which begins by ``latest``."""
+    row = following.row
+    begun = min(following.moment + timedelta(seconds=row.start_deadline_seconds), latest)
+    waited = (following.moment - start.moment).total_seconds()
+    late, run = (begun - following.moment).total_seconds(), row.longest_run_seconds
+    return WorstCase(
+        component=start.row.component,
+        seconds=waited + late + run,
+        how=f"{waited:.0f} s to the next start that finds the lease free + {late:.0f} s start deadline"
+        f" + {run} s longest run",
+    )
 
 
 def restore_time(settings: PostgresSettings | MinioSettings | OpenSearchSettings) -> WorstCase:

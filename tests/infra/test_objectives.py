@@ -67,18 +67,23 @@ def worst(rows: list[Row]) -> int:
     """The most seconds of writes that can be lost, by playing out every adversary that holds one run back.
 
     For each start A that succeeds at once, later starts that fall into its longest hold may be turned away; the first
-    that may not be is as late and as slow as it can be, and until it is complete, A's point is the newest.
+    that may not be is as late and as slow as it can be, and until it is complete, A's point is the newest. While that
+    one is late, any that is due by then may come first and turn it away.
     """
-    due = sorted({(start, row.late + row.lasts) for row in rows for start in row.starts()})
-    longest: dict[int, int] = {}
-    for start, hold in due:
-        longest[start] = max(hold, longest.get(start, 0))
+    limits: dict[int, tuple[int, int]] = {}
+    for row in rows:
+        for start in row.starts():
+            limits[start] = max(limits.get(start, (0, 0)), (row.late, row.lasts), key=sum)
     found = 0
-    moments = sorted(longest)
+    moments = sorted(limits)
     for index, start in enumerate(moments):
         for later in moments[index + 1 :]:
-            found = max(found, later + longest[later] - start)
-            if later >= start + longest[start]:
+            found = max(found, later + sum(limits[later]) - start)
+            if later >= start + sum(limits[start]):
+                begins = later + limits[later][0]
+                for first in (each for each in moments if later < each <= begins):
+                    late, lasts = limits[first]
+                    found = max(found, min(first + late, begins) + lasts - start)
                 break
     return found
 
