@@ -128,16 +128,16 @@ def killed(world: World, outcomes: dict[str, str]) -> Killed:
         if one.component is Component.MINIO and one.kind is BackupKind.FULL
     )
     before = len(world.runs(name))
-    s3, large = world.app.minio_source, {"Bucket": "large", "Key": "large"}
-    s3.create_bucket(Bucket=large["Bucket"])
-    s3.put_object(**large, Body=bytes(_LARGE_BYTES))
+    s3, bucket, key = world.app.minio_source, "large", "large"
+    s3.create_bucket(Bucket=bucket)
+    s3.put_object(Bucket=bucket, Key=key, Body=bytes(_LARGE_BYTES))
     try:
         job = world.start(name)
         world.wait(f"{job} at work", lambda: "takes a full backup" in world.logs(job))
         world.kill(job)
     finally:
-        s3.delete_object(**large)
-        s3.delete_bucket(Bucket=large["Bucket"])
+        s3.delete_object(Bucket=bucket, Key=key)
+        s3.delete_bucket(Bucket=bucket)
     return Killed(cronjob=name, job=job, before=before)
 
 
