@@ -122,7 +122,7 @@ def steps(parts: Surveyed, request: CorruptionRequest) -> tuple[PlannedStep, ...
         PlannedStep(
             name=RESCUE,
             title=f"export what was written after {request.target} into {request.rescue}",
-            precondition="the database still answers; there is room for a copy of it beside it",
+            precondition="only with --rescue: the database still answers, and there is room for a copy of it beside it",
             changes="files in that folder",
             expected=expected(RESCUE, parts.estimator.restore(Component.POSTGRES, size_of(point))),
             undo="remove the folder",
