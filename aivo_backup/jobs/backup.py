@@ -10,7 +10,7 @@ from aivo_backup.catalog.catalog import Catalog
 from aivo_backup.catalog.lease import Lease, LeaseHeldError
 from aivo_backup.catalog.records import BackupRun, RecoveryPoint, RunStatus
 from aivo_backup.errors import BackupError
-from aivo_backup.jobs.filing import file_failure
+from aivo_backup.jobs.filing import file_failure, reason
 from aivo_backup.jobs.identity import record_id
 from aivo_backup.policy.environment import BackupKind
 from aivo_backup.stores.port import Clock, PartialBackupError, Progress, Store, TakenBackup
@@ -51,6 +51,7 @@ def run_backup(
 
     Raises:
         BackupError: the backup failed. The failed run has been filed first (or spooled).
+        KeyboardInterrupt: it was ended from outside; likewise.
         UnreachableError: the backup is there, and the catalog could not be told; the record is in the spool.
     """
     catalog.deliver_spooled()
@@ -81,9 +82,9 @@ def run_backup(
             run = ended(RunStatus.SUPERSEDED, error=str(error))
             catalog.append(run)
             return BackupResult(run=run, point=None)
-        except BackupError as error:
+        except (BackupError, KeyboardInterrupt) as error:
             status = RunStatus.PARTIAL if isinstance(error, PartialBackupError) else RunStatus.FAILED
-            file_failure(catalog, ended(status, error=str(error)), error)
+            file_failure(catalog, ended(status, error=reason(error)), error)
             raise
         point = recovery_point(store, kind, run_id, started, taken)
         run = ended(RunStatus.SUCCEEDED, taken)

@@ -11,7 +11,7 @@ from aivo_backup.catalog.lease import Lease, LeaseHeldError
 from aivo_backup.catalog.records import Expiry, RunStatus
 from aivo_backup.errors import BackupError
 from aivo_backup.evidence.judgement import PROVING
-from aivo_backup.jobs.filing import file_failure
+from aivo_backup.jobs.filing import file_failure, reason
 from aivo_backup.jobs.identity import record_id
 from aivo_backup.policy.environment import Component
 from aivo_backup.stores.port import Clock, Expirable, PlannedExpiry, Progress, VerifiedSince
@@ -75,6 +75,7 @@ def run_expiry(
     Raises:
         RefusedError: the store would remove something else than what was decided; nothing was removed.
         BackupError: it failed. The failed run has been filed first (or spooled).
+        KeyboardInterrupt: it was ended from outside; likewise.
     """
     catalog.deliver_spooled()
     started = clock()
@@ -104,8 +105,9 @@ def run_expiry(
                 run = replace(run, finished=clock(), status=RunStatus.SUPERSEDED, error=str(error))
                 catalog.append(run)
                 return ExpiryResult(expiry=run, plan=None)
-            except BackupError as error:
-                run = replace(run, finished=clock(), status=RunStatus.FAILED, removed=tuple(removed), error=str(error))
+            except (BackupError, KeyboardInterrupt) as error:
+                told = reason(error)
+                run = replace(run, finished=clock(), status=RunStatus.FAILED, removed=tuple(removed), error=told)
                 file_failure(catalog, run, error)
                 raise
             run = replace(run, finished=clock(), removed=tuple(removed))

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ import boto3
 import pytest
 from botocore.credentials import Credentials
 
+from aivo_backup.catalog.lease import TERM
 from aivo_backup.errors import AccessDeniedError, ExitCode, UnreachableError
 from aivo_backup.policy.environment import MinioSettings
 from aivo_backup.stores.minio import LeanS3ObjectStore, MinioStore, RestoreRequest, Selection
@@ -37,6 +39,10 @@ SMALL_BYTES = 20_000
 LARGE_BYTES = 11 * 1024 * 1024 + 7
 LARGE = "large.bin"
 MIB = 1024 * 1024
+# A pod's, unless its template says otherwise.
+GRACE_SECONDS = 30
+# All of it would take 50 s by 16 KiB a time; a part of it, 6 s.
+SLOW_BYTES, DRIP_SECONDS = 40 * MIB, 0.02
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,6 +198,44 @@ def test_a_restore_killed_half_way_blocks_nobody_and_copies_nothing_again(world:
     after = world.contents(target)
     assert {key: after[key] for key in before} == before, "what was right already was written again"
     assert world.bodies(target) == world.bodies(world.bucket)
+
+
+def test_a_backup_that_is_told_to_end_is_a_failed_run_at_once_and_holds_nobody_up(
+    world: World, proxy: FaultyProxy
+) -> None:
+    """As by a drained node, in the middle of an object that comes slowly."""
+    key = "slow.bin"
+    world.source.put_object(Bucket=world.bucket, Key=key, Body=os.urandom(SLOW_BYTES))
+    before = set(world.cli.records(world.sandbox))
+    fault = Fault(way=Way.TO_CLIENT, after=MIB, drip_seconds=DRIP_SECONDS)
+    proxy.break_with(fault)
+    world.cli.edit("endpoints.json", minio=proxy.url)
+    try:
+        with subprocess.Popen(
+            [PROGRAM, "backup", "minio", "--type", "full"],
+            env={**os.environ, **world.cli.variables},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as running:
+            assert fault.struck.wait(timeout=60)
+            running.send_signal(signal.SIGTERM)
+            _, told = running.communicate(timeout=GRACE_SECONDS)
+        world.cli.edit("endpoints.json", minio=world.sandbox.minio_url)
+        assert running.returncode == ExitCode.FAILED
+        assert told.splitlines()[-1] == "aivo-backup: ended by SIGTERM; nothing further was changed"
+        (key_of_record,) = set(world.cli.records(world.sandbox)) - before
+        s3 = world.sandbox.aws().client("s3")
+        stored = s3.get_object(Bucket=f"compliance-{world.cli.folder.name}", Key=key_of_record)["Body"].read()
+        record = json.loads(stored)
+        assert (record["status"], record["error"]) == ("failed", "ended by SIGTERM"), record
+        begun = time.monotonic()
+        done = world.cli.run("backup", "minio", "--type", "full")
+        assert done.code == ExitCode.DONE, done.err
+        assert time.monotonic() - begun < TERM.total_seconds() / 2, "it waited for the lease of the one that was ended"
+    finally:
+        world.source.delete_object(Bucket=world.bucket, Key=key)
 
 
 @pytest.mark.parametrize(

@@ -158,7 +158,9 @@ class BackupRun:
             decisions = resumed(decisions, points.abandoned(newest.point if newest else ""))
             if self.kind is BackupKind.FULL:
                 decisions = audited(decisions, self.target, self.bucket)
-            for outcome in in_order(self._steps(guarded(decisions, guard)), threads=self.settings.transfers):
+            budget = ByteBudget(self.settings.bytes_in_flight)
+            steps = self._steps(guarded(decisions, guard), budget)
+            for outcome in in_order(steps, threads=self.settings.transfers, halt=budget.halt):
                 self._take(outcome, writer, tally, removed, guard, increment=bool(base))
             parts = writer.finish()
             self._raise_failures(tally, writer)
@@ -195,11 +197,13 @@ class BackupRun:
         if abandoned:
             self.progress(f"aborted {abandoned} uploads that an earlier run left behind")
 
-    def _steps(self, decisions: Iterable[Decision]) -> Iterator[Ready[_Outcome] | Callable[[], _Outcome]]:
+    def _steps(
+        self, decisions: Iterable[Decision], budget: ByteBudget
+    ) -> Iterator[Ready[_Outcome] | Callable[[], _Outcome]]:
         copier = Copier(
             target=self.target,
             target_bucket=self.bucket,
-            budget=ByteBudget(self.settings.bytes_in_flight),
+            budget=budget,
             part_bytes=self.settings.part_bytes,
             patience=self.patience,
         )

@@ -97,7 +97,8 @@ class Importer:
         changes, wrong = Counter[Change](), Wrong()
         budget = ByteBudget(self.settings.bytes_in_flight)
         steps = (self._step(each, budget) for each in objects)
-        for each, change in zip(objects, in_order(steps, threads=self.settings.transfers), strict=True):
+        written = in_order(steps, threads=self.settings.transfers, halt=budget.halt)
+        for each, change in zip(objects, written, strict=True):
             if change is None:
                 wrong.add(f"{each.key} ({each.file})")
             else:

@@ -116,11 +116,16 @@ class Ready(Generic[T]):
     result: T
 
 
-def in_order(steps: Iterable[Ready[T] | Callable[[], T]], *, threads: int) -> Iterator[T]:
+def in_order(
+    steps: Iterable[Ready[T] | Callable[[], T]], *, threads: int, halt: Callable[[], None] | None = None
+) -> Iterator[T]:
     """Runs steps on ``threads`` threads and yields their results in the steps' order.
 
     ``steps`` is consumed as fast as the window allows, so that a listing goes on while objects are copied. The first
     exception is raised in its turn; steps not yet begun are then dropped, and those under way are waited for.
+
+    Args:
+        halt: called when the steps under way are no longer wanted, so that none is waited for long.
     """
     window = threads * _WINDOW_PER_THREAD
     waiting: deque[Ready[T] | Future[T]] = deque()
@@ -135,10 +140,14 @@ def in_order(steps: Iterable[Ready[T] | Callable[[], T]], *, threads: int) -> It
                     yield _result(waiting.popleft())
             while waiting:
                 yield _result(waiting.popleft())
-        finally:
+        except BaseException:
+            # Also where the reader stops, or a person does.
+            if halt is not None:
+                halt()
             for unfinished in waiting:
                 if isinstance(unfinished, Future):
                     unfinished.cancel()
+            raise
 
 
 def _is_done(step: Ready[T] | Future[T]) -> bool:

@@ -142,8 +142,10 @@ class Restorer:
         keeps_versions = self.target.keeps_versions(request.into) if exists or apply else True
         tally = _Tally()
         with Spool[str]() as removed:
-            steps = self._steps(request, points, summary, apply=apply, listed=exists, rescued=rescued)
-            for done in in_order(steps, threads=self.settings.transfers):
+            budget = ByteBudget(self.settings.bytes_in_flight)
+            copier = self._copier(request.into, budget) if apply else None
+            steps = self._steps(request, points, summary, copier, listed=exists, rescued=rescued)
+            for done in in_order(steps, threads=self.settings.transfers, halt=budget.halt):
                 tally.add(done, removed)
                 if each is not None:
                     each(done.planned)
@@ -198,23 +200,25 @@ class Restorer:
                 mend="check the key, or take another point",
             )
 
+    def _copier(self, into: str, budget: ByteBudget) -> Copier:
+        return Copier(
+            target=self.target,
+            target_bucket=into,
+            budget=budget,
+            part_bytes=self.settings.part_bytes,
+            patience=self.patience,
+        )
+
     def _steps(
         self,
         request: RestoreRequest,
         points: Points,
         summary: Summary,
+        copier: Copier | None,
         *,
-        apply: bool,
         listed: bool,
         rescued: Rescued | None,
     ) -> Iterator[Ready[_Done] | Callable[[], _Done]]:
-        copier = Copier(
-            target=self.target,
-            target_bucket=request.into,
-            budget=ByteBudget(self.settings.bytes_in_flight),
-            part_bytes=self.settings.part_bytes,
-            patience=self.patience,
-        )
         selection, past = request.selection, self._is_past(summary)
         listing = ordered_objects(self.target, request.into, selection.common_prefix) if listed else iter(())
         present = (found for found in listing if selection.takes(found.key))
@@ -223,9 +227,7 @@ class Restorer:
             spared = rescued is not None and found is not None and not rescued.holds(found)
             asked = careful if spared else request
             if entry is not None:
-                yield lambda entry=entry, found=found, asked=asked: self._do(
-                    asked, entry, found, copier if apply else None, past=past
-                )
+                yield lambda entry=entry, found=found, asked=asked: self._do(asked, entry, found, copier, past=past)
             elif found is not None:
                 change = Change.REMOVE if asked.exact else Change.KEEP_EXTRA
                 yield Ready(

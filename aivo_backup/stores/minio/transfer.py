@@ -15,12 +15,17 @@ from aivo_backup.stores.minio.reading import Patience
 _MOST_PARTS = 10_000
 
 
+class HaltedError(BackupError):
+    """The work that a transfer was a part of is given up; nobody waits for the transfer."""
+
+
 class ByteBudget:
     """How many object bytes all transfers together may hold at once."""
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
         self._free = capacity
+        self._halted = False
         self._changed = threading.Condition()
 
     @contextmanager
@@ -28,10 +33,15 @@ class ByteBudget:
         """Waits until ``amount`` bytes are free, and holds them for the block.
 
         More than everything means everything, so that a part larger than the budget goes alone, not never.
+
+        Raises:
+            HaltedError: after :meth:`halt`.
         """
         weight = min(amount, self._capacity)
         with self._changed:
-            self._changed.wait_for(lambda: self._free >= weight)
+            self._changed.wait_for(lambda: self._halted or self._free >= weight)
+            if self._halted:
+                raise HaltedError("given up half way")
             self._free -= weight
         try:
             yield
@@ -39,6 +49,12 @@ class ByteBudget:
             with self._changed:
                 self._free += weight
                 self._changed.notify_all()
+
+    def halt(self) -> None:
+        """Ends every transfer at its next part: what is given up must not go on for as long as objects are large."""
+        with self._changed:
+            self._halted = True
+            self._changed.notify_all()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ import pytest
 
 from aivo_backup.stores.minio.objects import Attributes, Condition, ListedObject, ListedVersion, Stored
 from aivo_backup.stores.minio.ordered import DisorderedListingError
-from aivo_backup.stores.minio.transfer import ByteBudget
+from aivo_backup.stores.minio.transfer import ByteBudget, HaltedError
 from tests.unit.minio.memory import MemoryStore
 from tests.unit.minio.world import SETTINGS, World, failed
 
@@ -103,4 +103,25 @@ def test_the_byte_budget_holds_back_what_does_not_fit() -> None:
     thread.join(5)
     assert entered.is_set()
     with budget.holding(1000):
+        pass
+
+
+def test_who_waits_for_a_budget_that_is_halted_goes_home() -> None:
+    budget = ByteBudget(10)
+    outcomes: list[str] = []
+
+    def second() -> None:
+        try:
+            with budget.holding(6):
+                outcomes.append("held")
+        except HaltedError:
+            outcomes.append("halted")
+
+    with budget.holding(6):
+        thread = threading.Thread(target=second)
+        thread.start()
+        budget.halt()
+        thread.join(5)
+    assert outcomes == ["halted"]
+    with pytest.raises(HaltedError), budget.holding(1):
         pass
