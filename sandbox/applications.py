@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from aivo_backup.policy.names import AGENT
 from aivo_backup.recovery.applications import Applications
+from aivo_backup.stores.port import Progress
 from sandbox.cluster.place import Place
 from sandbox.state import Sandbox
 
@@ -28,7 +29,7 @@ class SandboxApplications:
         noted.setdefault(_AGENT, int(self._sandbox.processes.find(AGENT) is not None))
         return noted
 
-    def scale(self, workload: str, replicas: int) -> None:
+    def scale(self, workload: str, replicas: int, progress: Progress) -> None:
         """Starts or ends its processes until there are so many.
 
         Raises:

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from aivo_backup.errors import BackupError, UnreachableError
-from aivo_backup.policy.workloads import FORMER, wanted_scale
+from aivo_backup.policy.workloads import FORMER, part, wanted_scale
 from aivo_backup.stores.port import Progress
 from aivo_backup.stores.process import Finished, run
 
 WORKLOADS = "deployments,statefulsets"
 SCALE_SECONDS = 600
 _POLL_SECONDS = 0.5
+_PATIENCE_SECONDS = 10.0
 _UNREACHABLE = ("connection", "Unable to connect", "no such host", "i/o timeout")
 
 
@@ -68,8 +69,8 @@ def _items(text: str) -> list[dict[str, Any]]:
     return items
 
 
-def scale_down(namespace: str, name: str, workload: Mapping[str, Any]) -> None:
-    """Scales a workload to nothing and waits until its pods are gone.
+def scale_down(namespace: str, name: str, workload: Mapping[str, Any], progress: Progress) -> None:
+    """Scales a workload to nothing and waits until its pods are gone; whoever waits long is told how to end them.
 
     The former scale and the new one are one change: there is no moment in which it stands at nothing and nobody knows.
 
@@ -83,10 +84,22 @@ def scale_down(namespace: str, name: str, workload: Mapping[str, Any]) -> None:
     if int(workload["spec"].get("replicas", 1)):
         _patch(namespace, name, replicas=0, former=str(wanted_scale(workload)))
     labels: Mapping[str, str] = workload["spec"]["selector"].get("matchLabels") or {}
-    deadline = time.monotonic() + SCALE_SECONDS
-    while labels and _pods(namespace, labels):
-        if time.monotonic() > deadline:
-            raise BackupError(f"{namespace}/{name}: its pods do not end", mend="look at them with kubectl")
+    begun = time.monotonic()
+    told = False
+    while labels and (pods := _pods(namespace, labels)):
+        waited = time.monotonic() - begun
+        names = " ".join(str(pod["metadata"]["name"]) for pod in pods)
+        sooner = f"kubectl delete pod {names} -n {namespace} --grace-period=1"
+        if waited > SCALE_SECONDS:
+            raise BackupError(f"{namespace}/{name}: not within {SCALE_SECONDS} s did {names} end", mend=sooner)
+        if waited > _PATIENCE_SECONDS and not told:
+            # A pod's grace may be half an hour, and PostgreSQL can be stuck in it after a crash; whether what it has
+            # not archived may be lost is for a person to decide.
+            grace = max(part(pod, "spec").get("terminationGracePeriodSeconds") or 0 for pod in pods)
+            progress(
+                f"waiting for {names} to end, {grace} s of grace; sooner, and it may lose what is unsaved: {sooner}"
+            )
+            told = True
         time.sleep(_POLL_SECONDS)
 
 
@@ -116,7 +129,7 @@ def roll_out(namespace: str, selector: str, progress: Progress) -> None:
         kubectl("rollout", "status", name, f"--namespace={namespace}", f"--timeout={SCALE_SECONDS}s")
 
 
-def _pods(namespace: str, labels: Mapping[str, str]) -> Sequence[object]:
+def _pods(namespace: str, labels: Mapping[str, str]) -> Sequence[Mapping[str, Any]]:
     selector = ",".join(f"{key}={value}" for key, value in labels.items())
     return found("pods", namespace, selector=selector)
 

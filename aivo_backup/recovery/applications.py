@@ -21,7 +21,7 @@ class Applications(Protocol):
         """
         ...
 
-    def scale(self, workload: str, replicas: int) -> None:
+    def scale(self, workload: str, replicas: int, progress: Progress) -> None:
         """Sets a workload's replicas and waits until it is so. Repeating it changes nothing.
 
         Raises:
@@ -38,7 +38,7 @@ class NoApplications:
         """Nothing."""
         return {}
 
-    def scale(self, workload: str, replicas: int) -> None:
+    def scale(self, workload: str, replicas: int, progress: Progress) -> None:
         """There is nothing to scale."""
 
 
@@ -65,7 +65,7 @@ def stop_all(applications: Applications, noted: Mapping[str, Fact], keep: Keep, 
         keep(**{f"{_SCALE}{name}": replicas for name, replicas in fresh.items()})
     for name, replicas in scales.items():
         progress(f"stopping {name} ({replicas} replicas)")
-        applications.scale(name, 0)
+        applications.scale(name, 0, progress)
 
 
 def former(noted: Mapping[str, Fact]) -> dict[str, int]:
@@ -83,7 +83,7 @@ def start_again(applications: Applications, scales: Mapping[str, int], progress:
     for name, replicas in scales.items():
         progress(f"starting {name} ({replicas} replicas)")
         try:
-            applications.scale(name, replicas)
+            applications.scale(name, replicas, progress)
         except BackupError as error:
             failed.append(f"{name}: {error}")
     if failed:

@@ -176,7 +176,7 @@ class World:
             s3.delete_bucket(Bucket=bucket)
 
     def scale_shop(self, replicas: int) -> None:
-        self.applications.scale(SHOP, replicas)
+        self.applications.scale(SHOP, replicas, print)
 
     def shop_runs(self) -> bool:
         return self.sandbox.processes.find("shop-0") is not None

@@ -33,7 +33,7 @@ class KubectlApplications:
             for item in found(WORKLOADS, namespace, selector=self.selector)
         }
 
-    def scale(self, workload: str, replicas: int) -> None:
+    def scale(self, workload: str, replicas: int, progress: Progress) -> None:
         """See :class:`~aivo_backup.recovery.applications.Applications`."""
         namespace, _, name = workload.partition("/")
         if replicas:
@@ -41,7 +41,7 @@ class KubectlApplications:
             return
         kind, _, bare = name.partition("/")
         for item in found(kind, namespace, name=bare):
-            scale_down(namespace, name, item)
+            scale_down(namespace, name, item, progress)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -67,7 +67,7 @@ class StatefulSetDatabase:
     def stop(self, progress: Progress) -> None:
         """See the port."""
         progress(f"scaling statefulset {self._namespace}/{self._name} to nothing")
-        scale_down(self._namespace, f"statefulset/{self._name}", self._workload())
+        scale_down(self._namespace, f"statefulset/{self._name}", self._workload(), progress)
 
     def start(self, progress: Progress) -> None:
         """See the port."""

@@ -25,7 +25,7 @@ from aivo_backup.recovery.executor import (
 )
 from aivo_backup.recovery.journal import Ending, Journal, Journals, StepState
 from aivo_backup.recovery.plan import Basis, Estimate, Plan, PlannedStep, Scenario
-from aivo_backup.stores.port import silent
+from aivo_backup.stores.port import Progress, silent
 from tests.unit.conftest import SetClock
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Workloads:
     def scales(self) -> dict[str, int]:
         return dict(json.loads(self.file.read_text()))
 
-    def scale(self, workload: str, replicas: int) -> None:
+    def scale(self, workload: str, replicas: int, progress: Progress) -> None:
         if replicas and workload == self.fails_on:
             raise BackupError(f"{workload} does not start")
         self.file.write_text(json.dumps({**self.scales(), workload: replicas}))
@@ -143,17 +143,17 @@ def killed(folder: Path, at: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
     world = World(folder, SetClock())
+    scale = world.workloads.scale
     if at == STOP_APPLICATIONS:
-        scale = world.workloads.scale
 
-        def scaled(workload: str, replicas: int) -> None:
-            scale(workload, replicas)
+        def scaled(workload: str, replicas: int, progress: Progress) -> None:
+            scale(workload, replicas, progress)
             os.kill(os.getpid(), signal.SIGKILL)
 
         world.workloads.scale = scaled
     elif at == START_APPLICATIONS:
-        world.workloads.scale = lambda workload, replicas: (
-            os.kill(os.getpid(), signal.SIGKILL) if replicas else Workloads.scale(world.workloads, workload, replicas)
+        world.workloads.scale = lambda workload, replicas, progress: (
+            os.kill(os.getpid(), signal.SIGKILL) if replicas else scale(workload, replicas, progress)
         )
     world.actions = {at: die}
     world.executor().execute(world.procedure())
