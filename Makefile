@@ -9,7 +9,7 @@ help:
 	@echo "make demo      set up, then back up, destroy, restore and prove, on this machine"
 	@echo "make test      set up, then run every test that needs no cluster"
 	@echo "make test-all  the same with the full counts of property and fault tests"
-	@echo "make image     the one image of jobs, sidecar and functions, into build/image/"
+	@echo "make image     the one image of jobs, sidecar and functions, into build/image/ (LOCALES=de_DE: more of them)"
 	@echo "make e2e       the same on a real single-node Kubernetes, with that image"
 	@echo "make lint      style, types, import directions, shell scripts"
 	@echo "make plan      STACK=prod: what Pulumi would register, in build/plan/"
@@ -27,7 +27,7 @@ setup-cluster:
 	@$(PYTHON) -m sandbox.setup --cluster
 
 image: setup-cluster
-	@$(VENV)/python -m images.build
+	@$(VENV)/python -m images.build $(addprefix --locale=,$(LOCALES))
 
 e2e: image
 	@$(VENV)/python -m pytest tests/e2e

@@ -15,7 +15,7 @@ from aivo_backup import __version__
 from aivo_backup.errors import BackupError, ConfigurationError, ExitCode
 from aivo_backup.policy.pgbackrest import Version
 from aivo_backup.stores.process import run
-from images.layers import ROOT, SUITE, USER_ID, Workshop, debian_layer, product_layer, python_layer, versions
+from images.layers import LOCALES, ROOT, SUITE, USER_ID, Workshop, debian_layer, product_layer, python_layer, versions
 from images.oci import ImageConfig, write_layout
 from sandbox.setup.common import Context
 from sandbox.setup.debian import program
@@ -81,7 +81,7 @@ def _labels(installed: dict[str, str], pgbackrest: str) -> dict[str, str]:
     return labels
 
 
-def workshop_of(checkout: Path, *, anew: bool = False) -> Workshop:
+def workshop_of(checkout: Path, *, anew: bool = False, locales: Sequence[str] = LOCALES) -> Workshop:
     """The workshop of a checkout, with the tool cache that all checkouts share.
 
     Raises:
@@ -94,6 +94,7 @@ def workshop_of(checkout: Path, *, anew: bool = False) -> Workshop:
         mmdebstrap=mmdebstrap,
         cache=Context.of(checkout).cache / "image-layers",
         epoch=int(os.environ.get("SOURCE_DATE_EPOCH") or _EPOCH),
+        locales=tuple(dict.fromkeys(locales)),
         say=lambda line: print(f"image: {line}", flush=True),
         anew=anew,
     )
@@ -113,10 +114,12 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m images.build", description=__doc__)
     parser.add_argument("--anew", action="store_true", help="build every layer, also those that have not changed")
     parser.add_argument("--check", action="store_true", help="build all of it twice, and fail unless the bytes agree")
+    words = "a further locale of databases, for example de_DE"
+    parser.add_argument("--locale", action="append", default=[], metavar="NAME", help=words)
     options = parser.parse_args(arguments)
     begun = time.monotonic()
     try:
-        workshop = workshop_of(ROOT, anew=options.anew)
+        workshop = workshop_of(ROOT, anew=options.anew, locales=(*LOCALES, *options.locale))
         built = build(workshop)
         if options.check and (found := differences(workshop)):
             sys.stderr.write(f"image: not reproducible: {', '.join(found)} differ\n")

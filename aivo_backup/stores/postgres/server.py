@@ -1,5 +1,6 @@
 """A PostgreSQL server of our own on restored data: reachable by a Unix socket alone, archiving nothing."""
 
+import re
 import shutil
 import subprocess
 import tempfile
@@ -21,6 +22,8 @@ _PORT = 5432
 _POLL_SECONDS = 0.1
 _STOP_SECONDS = 60.0
 _LOG_TAIL_LINES = 12
+# PostgreSQL's words to whoever connects to a database whose locale its C library does not know.
+_NO_LOCALE = "database locale is incompatible with operating system"
 
 # What pg_control demands of a server that replays its WAL: not less than what the original ran with.
 _DEMANDED = {
@@ -171,6 +174,7 @@ class OwnServer:
 
         Raises:
             VerificationError: recovery ended with an error; the message holds the end of the log.
+            ConfigurationError: the database's locale is not on this machine.
             BackupError: it takes longer than ``timeout_seconds``.
         """
         deadline = time.monotonic() + timeout_seconds
@@ -182,8 +186,9 @@ class OwnServer:
                     row = connection.execute("SELECT pg_is_in_recovery()").fetchone()
                     if row is not None and row[0] is False:
                         return
-            except psycopg.OperationalError:
-                pass  # it is still starting, or replaying with hot_standby off
+            except psycopg.OperationalError as error:
+                # Else it is still starting, or replaying with hot_standby off.
+                _refuse_missing_locale(str(error))
             if time.monotonic() > deadline:
                 raise BackupError(f"recovery takes longer than {timeout_seconds:.0f} s", mend=f"see {self.log}")
             time.sleep(_POLL_SECONDS)
@@ -249,6 +254,16 @@ def wait_for(condition: Callable[[], bool], *, timeout_seconds: float, failure: 
         if time.monotonic() > deadline:
             raise failure
         time.sleep(_POLL_SECONDS)
+
+
+def _refuse_missing_locale(said: str) -> None:
+    if _NO_LOCALE not in said:
+        return
+    named = re.search(r'LC_(?:COLLATE|CTYPE) "([^"]+)"', said)
+    raise ConfigurationError(
+        f"the database has the locale {named[1] if named else 'of another machine'}, which is not here",
+        mend="install it where the restore runs: `localedef`, or in the image `make image LOCALES=…`",
+    )
 
 
 def _path() -> str:
