@@ -50,7 +50,7 @@ def deploy(place: Place, kubectl: Kubectl, *, progress: Progress) -> None:
     app = lifecycle.open_app()
     kubectl.apply([*stores.names(environment), storage_class()])
     _deploy_identity(place, kubectl, manifests, patch, settings)
-    _deploy_database(place, kubectl, settings)
+    _deploy_database(place, kubectl, settings, patch)
     progress("PostgreSQL: runs as a StatefulSet")
     prepare_envelope(app, progress=progress)
     _let_archive(kubectl, settings, patch)
@@ -90,15 +90,23 @@ def _deploy_identity(
     kubectl.apply([*objects, *policies(accounts)], field_manager="sandbox")
 
 
-def _deploy_database(place: Place, kubectl: Kubectl, settings: PostgresSettings) -> None:
+def _deploy_database(place: Place, kubectl: Kubectl, settings: PostgresSettings, patch: Sequence[Document]) -> None:
     existing = kubectl.run("get", "statefulset", settings.pod.stateful_set, f"--namespace={settings.pod.namespace}")
     if existing.exit_code == 0:
         return  # what somebody else has put up is not put up again
     claim = stores.data_claim(settings)
     known = {claim: handover.give(place.sandbox, settings.pod)}
     documents = [*stores.volumes(place, [claim], known), *stores.database(place, settings)]
+    if handover.archives(place.sandbox):
+        # It comes back from an earlier life: no moment without the sidecar that it archives through.
+        kubectl.apply([_stopped(it) for it in documents], field_manager="database-owner")
+        kubectl.apply(patch)
     kubectl.apply(documents, field_manager="database-owner")
     _wait_for_database(kubectl, settings)
+
+
+def _stopped(document: Document) -> Document:
+    return {**document, "spec": {**document["spec"], "replicas": 0}} if document["kind"] == "StatefulSet" else document
 
 
 def _let_archive(kubectl: Kubectl, settings: PostgresSettings, patch: Sequence[Document]) -> None:

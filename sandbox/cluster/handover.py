@@ -19,6 +19,12 @@ def give(sandbox: Sandbox, pod: DatabasePod) -> Path:
     return volume
 
 
+def archives(sandbox: Sandbox) -> bool:
+    """Whether the database was told to archive, in the cluster or here."""
+    told = _volume(sandbox) / "pgdata" / "postgresql.auto.conf"
+    return told.is_file() and "archive_command" in told.read_text(encoding="utf-8")
+
+
 def take_back(sandbox: Sandbox) -> None:
     """Hands the data back to this machine's user; does nothing when it is theirs. No pod may run."""
     volume = _volume(sandbox)

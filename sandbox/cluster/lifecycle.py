@@ -31,7 +31,7 @@ from sandbox.state import Sandbox
 
 _START_SECONDS = 90.0
 _DATABASE_ENDS_SECONDS = 60
-_BEGUN_ANEW = ("containerd", "kubelet", "cni", "addresses", "pki", "images", "plugins")
+_BEGUN_ANEW = ("kubelet", "cni", "addresses", "pki", "images", "plugins")
 # The kubelet first, or it would start again what ends; the API and its store last.
 _ENDED_LAST = (("kube-apiserver",), ("containerd", "etcd"))
 
@@ -193,7 +193,8 @@ def _away(place: Place, tools: ClusterTools) -> list[str]:
     ended = ["kubelet"] if place.processes.stop("kubelet") else []
     ended += place.processes.stop_all(last=_ENDED_LAST)
     machine.sweep(place, tools)
-    # Begun anew each time. Logs stay for a look, volumes for their data, but for those that live with a pod.
+    # Begun anew each time. Logs stay for a look, images because they are large, volumes for their data, but for those
+    # that live with a pod.
     for folder in (*(place.home / name for name in _BEGUN_ANEW), *place.volumes.glob(f"{FOLDER_PREFIX}*")):
         shutil.rmtree(folder, ignore_errors=True)
     return ended

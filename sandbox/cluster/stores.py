@@ -15,6 +15,10 @@ from sandbox.servers.postgres import parameters
 
 _AWS_HOST = "aws.aivo.svc.cluster.local"
 _CONFIG = "/etc/aivo-postgres"
+# The kubelet's SIGTERM asks PostgreSQL to wait until every session has ended: whoever is connected, the agent too,
+# would hold the pod until it is killed. PostgreSQL's own image is stopped by SIGINT likewise. On that, PostgreSQL 15
+# never ends when it falls in the middle of one of the restarts that a damaged database makes; on SIGQUIT it does.
+_STOP = "kill -INT 1; sleep 10; kill -QUIT 1"
 _LEVEL = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "audit", "warn")}
 
 Document = dict[str, Any]
@@ -100,9 +104,7 @@ def database(place: Place, settings: PostgresSettings) -> list[Document]:
         "image": pod.image,
         "imagePullPolicy": pod.image_pull_policy,
         "command": ["sh", "-c", start],
-        # The kubelet's SIGTERM asks PostgreSQL to wait until every session has ended: whoever is connected, the agent
-        # too, would hold the pod until it is killed. PostgreSQL's own image is stopped by SIGINT likewise.
-        "lifecycle": {"preStop": {"exec": {"command": ["sh", "-c", "kill -INT 1"]}}},
+        "lifecycle": {"preStop": {"exec": {"command": ["sh", "-c", _STOP]}}},
         "ports": [{"name": "postgres", "containerPort": settings.port}],
         "readinessProbe": {
             "exec": {"command": ["pg_isready", "-q", "-h", settings.socket_path, "-p", str(settings.port)]},
