@@ -26,7 +26,7 @@ def an_application(world: World) -> Generator[None]:
         "name": SHOP,
         "image": "aivo-backup:local",
         "imagePullPolicy": "Never",
-        "command": ["sleep", "infinity"],
+        "command": ["sh", "-c", "trap exit TERM; sleep infinity & wait"],
         "securityContext": SECURITY,
     }
     spec = {"terminationGracePeriodSeconds": 1, "containers": [container]}
