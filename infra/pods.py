@@ -115,8 +115,9 @@ def _container(args: PodArgs, cluster: ClusterSettings) -> k8s.core.v1.Container
             else None
         ),
         # A restart ends a heartbeat series for a moment, so only a minute without an answer counts as dead.
-        liveness_probe=_probe("/healthz", failures=6) if args.metrics_port else None,
-        readiness_probe=_probe("/readyz", failures=3) if args.metrics_port else None,
+        liveness_probe=_probe("/healthz", every_seconds=10, failures=6) if args.metrics_port else None,
+        # Asked often, since a recovery that rolls it out waits for it; half a minute without an answer counts.
+        readiness_probe=_probe("/readyz", every_seconds=2, failures=15) if args.metrics_port else None,
         security_context=k8s.core.v1.SecurityContextArgs(
             allow_privilege_escalation=False,
             read_only_root_filesystem=True,
@@ -136,10 +137,10 @@ def _container(args: PodArgs, cluster: ClusterSettings) -> k8s.core.v1.Container
     )
 
 
-def _probe(path: str, *, failures: int) -> k8s.core.v1.ProbeArgs:
+def _probe(path: str, *, every_seconds: int, failures: int) -> k8s.core.v1.ProbeArgs:
     return k8s.core.v1.ProbeArgs(
         http_get=k8s.core.v1.HTTPGetActionArgs(path=path, port=METRICS_PORT_NAME),
-        period_seconds=10,
+        period_seconds=every_seconds,
         timeout_seconds=5,
         failure_threshold=failures,
     )

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import tarfile
+import time
 from pathlib import Path
 
 from aivo_backup.errors import BackupError, ConfigurationError
@@ -17,6 +18,7 @@ from sandbox.cluster.place import Place
 from sandbox.cluster.tools import ClusterTools
 
 _WAIT_SECONDS = 30
+_POLL_SECONDS = 0.1
 _PAUSE = "pause"
 
 
@@ -36,12 +38,22 @@ def import_images(place: Place, tools: ClusterTools) -> None:
     Raises:
         BackupError: containerd refuses one.
     """
-    held = run(_ctr(place, tools, "images", "list")).stdout
+    held = _held(place, tools)
     for layout in (LAYOUT, _pause_layout(place, tools)):
         (image,) = json.loads((layout / "index.json").read_text(encoding="utf-8"))["manifests"]
         name = image["annotations"]["io.containerd.image.name"]
         if not re.search(rf"^{re.escape(name)}\s.*\s{image['digest']}\s", held, re.MULTILINE):
             _import(place, tools, layout)
+
+
+def _held(place: Place, tools: ClusterTools) -> str:
+    """The node's images, a line each. Asked again while containerd starts: its socket is there before it listens."""
+    deadline = time.monotonic() + _WAIT_SECONDS
+    while (listed := run(_ctr(place, tools, "images", "list"))).exit_code != 0:
+        if time.monotonic() > deadline:
+            raise BackupError(f"containerd does not answer: {listed.tail()}", mend=f"see {place.logs}")
+        time.sleep(_POLL_SECONDS)
+    return listed.stdout
 
 
 def _ctr(place: Place, tools: ClusterTools, *arguments: str) -> list[str]:

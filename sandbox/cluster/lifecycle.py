@@ -6,7 +6,7 @@ import shutil
 import socket
 import time
 from collections.abc import Generator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -58,19 +58,21 @@ def up(sandbox: Sandbox, *, progress: Progress) -> Kubectl:
             _away(place, tools)
             for name in (AGENT, SIDECAR_PROCESS, servers.POSTGRES):
                 sandbox.processes.stop(name)
-        risen = servers.up(
-            sandbox,
-            report=lambda row: progress(f"{row.name:<17} {row.address:<28} {row.state}"),
-            without=(servers.POSTGRES,),
-            database_at=f"{sandbox.cluster_address}:{POSTGRES_PORT}",
-        )
+        started: list[Future[None]] = []
         with ThreadPoolExecutor(1) as beside:
-            # The cluster mostly waits while it starts, and knows nothing yet of what is provisioned.
-            started = beside.submit(_start_if_down, place, tools, kubectl, progress)
+            # The cluster mostly waits while it starts, and knows nothing yet of the stores and what is provisioned.
+            risen = servers.up(
+                sandbox,
+                report=lambda row: progress(f"{row.name:<17} {row.address:<28} {row.state}"),
+                without=(servers.POSTGRES,),
+                database_at=f"{sandbox.cluster_address}:{POSTGRES_PORT}",
+                begun=lambda: started.append(beside.submit(_start_if_down, place, tools, kubectl, progress)),
+            )
             if risen.aws_state_lost or not is_provisioned(sandbox):
                 stores.forget_backups(sandbox)
                 progress(f"provisioned: {stores.provision(sandbox)}")
-            started.result()
+        for task in started:
+            task.result()
         deployment.deploy(place, kubectl, progress=progress)
         return kubectl
 

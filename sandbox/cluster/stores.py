@@ -18,7 +18,13 @@ _CONFIG = "/etc/aivo-postgres"
 # The kubelet's SIGTERM asks PostgreSQL to wait until every session has ended: whoever is connected, the agent too,
 # would hold the pod until it is killed. PostgreSQL's own image is stopped by SIGINT likewise. On that, PostgreSQL 15
 # never ends when it falls in the middle of one of the restarts that a damaged database makes; on SIGQUIT it does.
-_STOP = "kill -INT 1; sleep 10; kill -QUIT 1"
+# A hook before the stop could do it too, and sometimes crosses containerd's own: the pod then stays for all its grace.
+_RUN = """mkdir -p {socket_path}
+postgres -D {data_path} --config-file={configuration}/postgresql.conf &
+server=$!
+trap 'kill -INT $server; (sleep 10; kill -QUIT $server) &' TERM
+while kill -0 $server 2>/dev/null; do wait $server; done
+"""
 _LEVEL = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "audit", "warn")}
 
 Document = dict[str, Any]
@@ -97,14 +103,12 @@ def database(place: Place, settings: PostgresSettings) -> list[Document]:
         "pg_hba.conf": f"local all all trust\nhostssl all all {POD_NETWORK} scram-sha-256\n",
     }
     certificate = {file: place.sandbox.certificates / file for file in ("server.crt", "server.key")}
-    start = f"mkdir -p {settings.socket_path} && exec postgres -D {settings.data_path}"
-    start += f" --config-file={_CONFIG}/postgresql.conf"
+    start = _RUN.format(socket_path=settings.socket_path, data_path=settings.data_path, configuration=_CONFIG)
     container = {
         "name": pod.container,
         "image": pod.image,
         "imagePullPolicy": pod.image_pull_policy,
         "command": ["sh", "-c", start],
-        "lifecycle": {"preStop": {"exec": {"command": ["sh", "-c", _STOP]}}},
         "ports": [{"name": "postgres", "containerPort": settings.port}],
         "readinessProbe": {
             "exec": {"command": ["pg_isready", "-q", "-h", settings.socket_path, "-p", str(settings.port)]},

@@ -69,6 +69,7 @@ def up(
     report: Callable[[ServerState], None] = lambda _: None,
     without: Sequence[str] = (),
     database_at: str = "",
+    begun: Callable[[], object] = lambda: None,
 ) -> Risen:
     """Starts what does not run, all at once, and waits until everything works.
 
@@ -78,6 +79,7 @@ def up(
         report: called for each server when it works, from several threads.
         without: servers by name that run elsewhere; their ports stay theirs.
         database_at: ``host:port`` of the database where it is elsewhere.
+        begun: called when ports are chosen and certificates made, before the servers are waited for.
 
     Raises:
         ConfigurationError: the set-up is missing or incomplete.
@@ -96,6 +98,7 @@ def up(
             running |= {"agent"}
         sandbox.choose_ports(keep=running)
         write_endpoints(sandbox, endpoints(sandbox, postgres=database_at))
+        begun()
         with ThreadPoolExecutor(len(everything)) as pool:
             started = [pool.submit(_bring_up, server, report) for server in everything]
         failures = [str(task.exception()) for task in started if task.exception() is not None]

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Generator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from sandbox.cluster import lifecycle
 from sandbox.cluster.kubectl import Kubectl
 from sandbox.state import CHECKOUT, HOME_VARIABLE, Sandbox
 from tests.e2e.shop import an_application
+from tests.e2e.stacks import applied
 from tests.e2e.world import NAMESPACE, Killed, Scheduled, World
 
 # What one module leaves to be done in its own time, a later one looks at: nobody waits while there is work.
@@ -101,9 +102,19 @@ def refused(world: World) -> tuple[str, str]:
 
 
 @pytest.fixture(scope="session")
-def outcomes(world: World, refused: tuple[str, str]) -> dict[str, str]:
+def taken(kubectl: Kubectl) -> Generator[dict[str, "Future[None]"]]:
+    """What becomes of the objects of the other stacks, while the first Jobs run."""
+    with applied(kubectl) as stacks:
+        yield stacks
+
+
+@pytest.fixture(scope="session")
+def outcomes(world: World, refused: tuple[str, str], taken: dict[str, "Future[None]"]) -> dict[str, str]:
     """Every CronJob that is registered, run once by hand: those of one store in turn, stores side by side."""
     assert refused[1]
+    assert taken
+    # As PostgreSQL's own image makes them: whatever restores in a container reads this one too.
+    world.psql("CREATE DATABASE english TEMPLATE template0 LOCALE 'en_US.utf8'")
     by_store: dict[str, list[str]] = {}
     for cronjob in world.cronjobs():
         # By the name and not by the label, which is the role's: who expires a store's points wants its lease too.
