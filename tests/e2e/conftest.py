@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -16,7 +17,7 @@ from sandbox.cluster.kubectl import Kubectl
 from sandbox.state import CHECKOUT, HOME_VARIABLE, Sandbox
 from tests.e2e.shop import an_application
 from tests.e2e.stacks import applied
-from tests.e2e.world import NAMESPACE, Killed, Scheduled, World
+from tests.e2e.world import NAMESPACE, Evicted, Killed, Scheduled, World
 
 # What one module leaves to be done in its own time, a later one looks at: nobody waits while there is work.
 _ORDER = (
@@ -32,7 +33,8 @@ _ORDER = (
 )
 _LAST = "test_up_and_down"
 
-# Of an object whose backup takes long enough to be killed in the middle of it.
+# A bucket, and an object in it.
+_LARGE = "large"
 _LARGE_BYTES = 300_000_000
 
 
@@ -129,27 +131,42 @@ def outcomes(world: World, refused: tuple[str, str], taken: dict[str, "Future[No
 
 
 @pytest.fixture(scope="session")
-def killed(world: World, outcomes: dict[str, str]) -> Killed:
-    """A backup that was killed half way; its Job makes a second attempt, which the other tests do not wait for. It is
-    MinIO's: until then they stop and restore the database."""
+def long_backup(world: World, outcomes: dict[str, str]) -> str:
+    """A CronJob whose backup takes long enough to be ended in the middle of it. It is MinIO's: the other tests stop and
+    restore the database meanwhile."""
     assert outcomes
-    name = next(
+    s3 = world.app.minio_source
+    s3.create_bucket(Bucket=_LARGE)
+    s3.put_object(Bucket=_LARGE, Key=_LARGE, Body=bytes(_LARGE_BYTES))
+    return next(
         one.name
         for one in world.app.environment.backups
         if one.component is Component.MINIO and one.kind is BackupKind.FULL
     )
-    before = len(world.runs(name))
-    s3, bucket, key = world.app.minio_source, "large", "large"
-    s3.create_bucket(Bucket=bucket)
-    s3.put_object(Bucket=bucket, Key=key, Body=bytes(_LARGE_BYTES))
-    try:
-        job = world.start(name)
-        world.wait(f"{job} at work", lambda: "takes a full backup" in world.logs(job))
-        world.kill(job)
-    finally:
-        s3.delete_object(Bucket=bucket, Key=key)
-        s3.delete_bucket(Bucket=bucket)
-    return Killed(cronjob=name, job=job, before=before)
+
+
+@pytest.fixture(scope="session")
+def evicted(world: World, long_backup: str) -> Evicted:
+    """A backup that was told to go half way, as by a drained node, and is on record."""
+    before = len(world.runs(long_backup))
+    job = world.start_at_work(long_backup)
+    begun = time.monotonic()
+    world.kubectl("delete", "job", job, f"--namespace={NAMESPACE}", "--wait=false")
+    world.wait(f"{job} on record", lambda: len(world.runs(long_backup)) > before)
+    return Evicted(seconds=time.monotonic() - begun, runs=world.runs(long_backup)[before:])
+
+
+@pytest.fixture(scope="session")
+def killed(world: World, long_backup: str, evicted: Evicted) -> Killed:
+    """A backup that was killed half way; its Job makes a second attempt, which the other tests do not wait for."""
+    assert evicted
+    before = len(world.runs(long_backup))
+    job = world.start_at_work(long_backup)
+    world.kill(job)
+    s3 = world.app.minio_source
+    s3.delete_object(Bucket=_LARGE, Key=_LARGE)
+    s3.delete_bucket(Bucket=_LARGE)
+    return Killed(cronjob=long_backup, job=job, before=before)
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,10 @@ from aivo_backup.catalog.records import RunStatus
 from aivo_backup.errors import BackupError
 from aivo_backup.policy.environment import Component
 from aivo_backup.policy.names import AGENT
-from tests.e2e.world import NAMESPACE, STORES, Killed, Scheduled, World
+from tests.e2e.world import NAMESPACE, STORES, Evicted, Killed, Scheduled, World
+
+GRACE_SECONDS = 30.0
+"""A pod's, unless its template says otherwise, as none of ours does."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -31,6 +34,12 @@ def test_every_backup_leaves_its_record_and_its_recovery_point(world: World, out
         assert runs, f"{scheduled.name} left no record"
         point = points[runs[-1].id]
         assert (point.component, point.kind, point.id) == (scheduled.component, scheduled.kind, runs[-1].recovery_point)
+
+
+def test_a_backup_whose_pod_is_told_to_go_is_a_failed_run_before_the_grace_is_over(evicted: Evicted) -> None:
+    # The first process of a container gets no signal that it does not handle: it would be killed, and leave no record.
+    assert evicted.seconds < GRACE_SECONDS
+    assert [(run.status, run.error) for run in evicted.runs] == [(RunStatus.FAILED, "ended by SIGTERM")]
 
 
 def test_jobs_run_under_the_restricted_level(world: World, outcomes: dict[str, str]) -> None:

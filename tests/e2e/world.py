@@ -37,6 +37,14 @@ class Killed:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Evicted:
+    """How long a backup that was told to go took until it was on record, and what it left there."""
+
+    seconds: float
+    runs: list[BackupRun]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Scheduled:
     """A CronJob whose schedule was set to one minute that is near, its own schedule, and its runs on record before."""
 
@@ -74,6 +82,12 @@ class World:
         """`kubectl create job --from`, and the job's name."""
         job = f"e2e-{cronjob}-{secrets.token_hex(3)}"
         self.kubectl("create", "job", f"--namespace={NAMESPACE}", f"--from=cronjob/{cronjob}", job)
+        return job
+
+    def start_at_work(self, cronjob: str) -> str:
+        """A Job of a full backup that has begun to copy."""
+        job = self.start(cronjob)
+        self.wait(f"{job} at work", lambda: "takes a full backup" in self.logs(job))
         return job
 
     def start_spoilt(self, cronjob: str, job: str, *, pod: dict[str, Any] | None = None, **container: Any) -> str:
