@@ -38,6 +38,7 @@ _KEPT = ("/usr/share/doc/*/copyright",)
 LOCALES = ("en_US",)
 """Beside C.UTF-8: the one that PostgreSQL's own image gives its databases. One of another cannot be restored here."""
 _LOCALE_SOURCES = "usr/share/i18n"
+_NO_LOCALE = "cannot open locale definition file"
 # What installing leaves behind that is secret (a key pair), of this machine, or different each time.
 _REMOVED = (
     "etc/ssl/private/*", "etc/ssl/certs/ssl-cert-snakeoil.pem", "etc/machine-id", "etc/hostname", "etc/resolv.conf",
@@ -251,5 +252,7 @@ def _run(argv: Sequence[str], environment: Mapping[str, str], what: str) -> str:
     except BackupError as error:
         raise ConfigurationError(f"{what}: {error}", mend="run `make image` again") from error
     if done.exit_code != 0:
-        raise ConfigurationError(f"{what}: {done.tail()}", mend="check the network and the free disk space")
+        said = done.tail()
+        mend = "take a locale that Debian has" if _NO_LOCALE in said else "check the network and the free disk space"
+        raise ConfigurationError(f"{what}: {said}", mend=mend)
     return done.stdout
