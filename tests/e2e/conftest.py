@@ -116,6 +116,7 @@ def outcomes(world: World, refused: tuple[str, str], taken: dict[str, "Future[No
     assert refused[1]
     assert taken
     # As PostgreSQL's own image makes them: whatever restores in a container reads this one too.
+    world.psql("DROP DATABASE IF EXISTS english")
     world.psql("CREATE DATABASE english TEMPLATE template0 LOCALE 'en_US.utf8'")
     by_store: dict[str, list[str]] = {}
     for cronjob in world.cronjobs():
