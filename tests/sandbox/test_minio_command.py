@@ -3,150 +3,30 @@
 import json
 import os
 import secrets
-import shutil
 import signal
 import subprocess
-import sys
-import time
 from collections.abc import Generator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import boto3
 import pytest
 from botocore.credentials import Credentials
 
-from aivo_backup.catalog.lease import TERM
 from aivo_backup.errors import AccessDeniedError, ExitCode, UnreachableError
-from aivo_backup.policy.environment import MinioSettings
-from aivo_backup.stores.minio import LeanS3ObjectStore, MinioStore, RestoreRequest, Selection
+from aivo_backup.stores.minio import LeanS3ObjectStore
 from aivo_backup.stores.minio.lean import connect
 from aivo_backup.stores.minio.reading import Patience
 from sandbox.state import REGION, Sandbox
-from tests.sandbox.cli import Cli, make_cli
 from tests.sandbox.faulty import Fault, FaultyProxy, Way, faulty_proxy
-from tests.sandbox.test_minio import aws_store, erase, minio_store
-
-if TYPE_CHECKING:
-    from types_boto3_s3.client import S3Client
-
-PROGRAM = str(Path(sys.executable).with_name("aivo-backup"))
-OBJECTS = 60
-SMALL_BYTES = 20_000
-LARGE_BYTES = 11 * 1024 * 1024 + 7
-LARGE = "large.bin"
-MIB = 1024 * 1024
-# A pod's, unless its template says otherwise.
-GRACE_SECONDS = 30
-# All of it would take 50 s by 16 KiB a time; a part of it, 6 s.
-SLOW_BYTES, DRIP_SECONDS = 40 * MIB, 0.02
-
-
-@dataclass(frozen=True, kw_only=True)
-class World:
-    """One source bucket with a full backup. Tests restore into buckets of their own, or put back what they change."""
-
-    sandbox: Sandbox
-    cli: Cli
-    source: "S3Client"
-    bucket: str
-    settings: MinioSettings
-    point: str
-
-    def target(self, name: str) -> str:
-        return f"{self.bucket}-{name}"
-
-    def contents(self, bucket: str) -> dict[str, tuple[str, datetime]]:
-        pages = self.source.get_paginator("list_objects_v2").paginate(Bucket=bucket)
-        return {
-            entry.get("Key", ""): (entry.get("ETag", ""), entry.get("LastModified", datetime.now(UTC)))
-            for page in pages
-            for entry in page.get("Contents", [])
-        }
-
-    def bodies(self, bucket: str) -> dict[str, bytes]:
-        keys = list(self.contents(bucket))
-
-        def read(key: str) -> bytes:
-            return self.source.get_object(Bucket=bucket, Key=key)["Body"].read()
-
-        with ThreadPoolExecutor(8) as pool:
-            return dict(zip(keys, pool.map(read, keys), strict=True))
-
-    def restore(self, *arguments: str) -> tuple[str, ...]:
-        return ("restore", "minio", "--bucket", self.bucket, *arguments)
-
-    def answer(self, *arguments: str) -> Any:
-        done = self.cli.call(*arguments, "--json")
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
-
-    def changes(self, *arguments: str) -> dict[str, int]:
-        answer = self.answer(*self.restore(*arguments))
-        return answer["detail"]["changes"] if "detail" in answer else answer["changes"]
-
-    def engine(self, *, backup: LeanS3ObjectStore, target: LeanS3ObjectStore, seconds: float) -> MinioStore:
-        return MinioStore(
-            settings=self.settings,
-            source=target,
-            target=backup,
-            bucket=f"minio-{self.cli.folder.name}",
-            clock=lambda: datetime.now(UTC),
-            patience=Patience(seconds=seconds),
-        )
-
-    def request(self, target: str) -> RestoreRequest:
-        return RestoreRequest(point=self.point, selection=Selection(bucket=self.bucket), target_bucket=target)
+from tests.sandbox.minio_world import LARGE, MIB, OBJECTS, PROGRAM, World, new_world
+from tests.sandbox.test_minio import aws_store, minio_store
 
 
 @pytest.fixture(scope="module")
 def world(sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Generator[World]:
-    source = minio_store(sandbox).client
-    bucket = f"c{secrets.token_hex(5)}"
-    cli = make_cli(sandbox, tmp_path_factory.mktemp("command"))
-    settings = MinioSettings(
-        endpoint="https://minio",
-        buckets=(bucket,),
-        heartbeat_bucket=f"{bucket}-heartbeat",
-        part_bytes=5 * MIB,
-        bytes_in_flight=16 * MIB,
-        transfers=4,
-    )
-    held = json.loads((cli.folder / "settings.json").read_text())
-    cli.edit(
-        "settings.json",
-        minio={
-            **held["minio"],
-            "buckets": [bucket],
-            "heartbeat_bucket": settings.heartbeat_bucket,
-            "part_bytes": settings.part_bytes,
-            "bytes_in_flight": settings.bytes_in_flight,
-            "transfers": settings.transfers,
-        },
-    )
-    for name in (bucket, settings.heartbeat_bucket):
-        source.create_bucket(Bucket=name)
-    source.put_object(Bucket=settings.heartbeat_bucket, Key="heartbeat.json", Body=b'{"at": "2026-01-01T00:00:00Z"}')
-
-    def put(number: int) -> None:
-        key = f"folder-{number % 3}/{number:04d}"
-        source.put_object(Bucket=bucket, Key=key, Body=number.to_bytes(2, "big") * (SMALL_BYTES // 2))
-
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(put, range(OBJECTS)))
-    source.put_object(Bucket=bucket, Key=LARGE, Body=os.urandom(LARGE_BYTES))
-    done = cli.run("backup", "minio", "--type", "full")
-    assert done.code == 0, done.err
-    # The other store that is restored to: here the same server, under another secret's name.
-    shutil.copytree(cli.folder / "secrets" / "minio-source", cli.folder / "secrets" / "elsewhere")
-    point = json.loads(cli.call("points", "minio", "--json").stdout)[-1]["id"]
-    yield World(sandbox=sandbox, cli=cli, source=source, bucket=bucket, settings=settings, point=point)
-    for held_bucket in source.list_buckets().get("Buckets", []):
-        if held_bucket.get("Name", "").startswith(bucket):
-            erase(source, held_bucket.get("Name", ""))
+    yield from new_world(sandbox, tmp_path_factory.mktemp("command"))
 
 
 @pytest.fixture
@@ -198,47 +78,6 @@ def test_a_restore_killed_half_way_blocks_nobody_and_copies_nothing_again(world:
     after = world.contents(target)
     assert {key: after[key] for key in before} == before, "what was right already was written again"
     assert world.bodies(target) == world.bodies(world.bucket)
-
-
-def test_a_backup_that_is_told_to_end_is_a_failed_run_at_once_and_holds_nobody_up(
-    world: World, proxy: FaultyProxy
-) -> None:
-    """As by a drained node, in the middle of an object that comes slowly."""
-    key = "slow.bin"
-    world.source.put_object(Bucket=world.bucket, Key=key, Body=os.urandom(SLOW_BYTES))
-    before = set(world.cli.records(world.sandbox))
-    fault = Fault(way=Way.TO_CLIENT, after=MIB, drip_seconds=DRIP_SECONDS)
-    proxy.break_with(fault)
-    world.cli.edit("endpoints.json", minio=proxy.url)
-    try:
-        with subprocess.Popen(
-            [PROGRAM, "backup", "minio", "--type", "full"],
-            env={**os.environ, **world.cli.variables},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        ) as running:
-            assert fault.struck.wait(timeout=60)
-            running.send_signal(signal.SIGTERM)
-            _, told = running.communicate(timeout=GRACE_SECONDS)
-        world.cli.edit("endpoints.json", minio=world.sandbox.minio_url)
-        assert running.returncode == ExitCode.FAILED
-        assert told.splitlines()[-1] == "aivo-backup: ended by SIGTERM; nothing further was changed"
-        (key_of_record,) = set(world.cli.records(world.sandbox)) - before
-        s3 = world.sandbox.aws().client("s3")
-        stored = s3.get_object(Bucket=f"compliance-{world.cli.folder.name}", Key=key_of_record)["Body"].read()
-        record = json.loads(stored)
-        assert (record["status"], record["error"]) == ("failed", "ended by SIGTERM"), record
-        begun = time.monotonic()
-        done = world.cli.run("backup", "minio", "--type", "full")
-        assert done.code == ExitCode.DONE, done.err
-        assert time.monotonic() - begun < TERM.total_seconds() / 2, "it waited for the lease of the one that was ended"
-    finally:
-        world.source.delete_object(Bucket=world.bucket, Key=key)
-        # The other tests restore the newest point, and compare with the bucket as it is.
-        world.cli.edit("endpoints.json", minio=world.sandbox.minio_url)
-        world.cli.run("backup", "minio", "--type", "full")
 
 
 @pytest.mark.parametrize(
